@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef HKR_COMPAT_H
+#define HKR_COMPAT_H
+
+/*
+ * The only place that names a kernel version. The module is written for the
+ * newest kernel; older ones get wrappers under names of our own.
+ */
+
+#include <linux/mm.h>
+#include <linux/sched/coredump.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "hakmem_region needs Linux 6.1 or later"
+#endif
+
+static inline void hkr_vm_flags_set(struct vm_area_struct *vma,
+				    unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_set(vma, flags);
+#else
+	vma->vm_flags |= flags;
+#endif
+}
+
+static inline void hkr_vm_flags_clear(struct vm_area_struct *vma,
+				      unsigned long flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	vm_flags_clear(vma, flags);
+#else
+	vma->vm_flags &= ~flags;
+#endif
+}
+
+/* prctl(PR_SET_THP_DISABLE): every fault would then map one PTE */
+static inline bool hkr_thp_disabled(struct mm_struct *mm)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 18, 0)
+	return mm_flags_test(MMF_DISABLE_THP_COMPLETELY, mm);
+#else
+	return test_bit(MMF_DISABLE_THP, &mm->flags);
+#endif
+}
+
+/* arguments of vm_operations_struct.get_policy */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+#define HKR_GET_POLICY_ARGS \
+	struct vm_area_struct *vma, unsigned long addr, pgoff_t *ilx
+#define HKR_GET_POLICY_SET_ILX() (*ilx = 0)
+#else
+#define HKR_GET_POLICY_ARGS struct vm_area_struct *vma, unsigned long addr
+#define HKR_GET_POLICY_SET_ILX() do { } while (0)
+#endif
+
+#endif /* HKR_COMPAT_H */

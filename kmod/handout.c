@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * HANDOUT: a run of slots becomes its owner's.
+ *
+ * Under the view's lock a run is found, charged and marked FILLING; without it
+ * memory is gathered, which may zero and takes time; under it again the run is
+ * published, all slots or none. A FILLING slot is nobody's: it may not fault,
+ * and RECYCLE, TRIM and the end of the mapping leave it alone, so that whoever
+ * marked it can take it back without asking.
+ */
+
+#include <linux/bitmap.h>
+#include <linux/nodemask.h>
+#include <linux/sched/signal.h>
+
+#include "hkr.h"
+
+#define HKR_HANDOUT_FLAGS \
+	(HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT | HKR_HANDOUT_FROM_IDLE)
+
+/* one request at work */
+struct hkr_run {
+	unsigned long first;
+	unsigned long nr;
+	unsigned long nr_filling;	/* of nr: less than all only with AT */
+	unsigned long nr_folios;	/* on @folios */
+	unsigned long nr_unzeroed;	/* of nr_folios */
+	struct list_head folios;	/* folio->lru */
+};
+
+/**
+ * hkr_check_range - is a run inside the arena
+ * @view: set up
+ * @first: first slot
+ * @nr: slots
+ *
+ * Return: 0, -EINVAL for an empty run, -ERANGE
+ */
+int hkr_check_range(struct hkr_view *view, u64 first, u64 nr)
+{
+	if (!nr)
+		return -EINVAL;
+	if (first >= view->nr_slots || nr > view->nr_slots - first)
+		return -ERANGE;
+	return 0;
+}
+
+static int hkr_handout_check(struct hkr_view *view,
+			     const struct hkr_handout_req *req)
+{
+	if (req->flags & ~HKR_HANDOUT_FLAGS)
+		return -EOPNOTSUPP;
+	if (req->__reserved || req->nr_zeroed)
+		return -EINVAL;
+	if ((req->flags & HKR_HANDOUT_FROM_IDLE) &&
+	    !(req->flags & HKR_HANDOUT_COMMIT))
+		return -EINVAL;
+	if (!(req->flags & HKR_HANDOUT_AT) && req->first)
+		return -EINVAL;
+	if (req->node != HKR_NODE_ANY &&
+	    (req->node < 0 || req->node >= nr_node_ids ||
+	     !node_online(req->node)))
+		return -ENXIO;
+	return hkr_check_range(view, req->first, req->nr_slots);
+}
+
+/* how many slots of an AT run are free, or -EBUSY, -EEXIST */
+static long hkr_count_free_locked(struct hkr_view *view, unsigned long first,
+				  unsigned long nr)
+{
+	unsigned long idx;
+	long nr_free = 0;
+
+	lockdep_assert_held(&view->lock);
+	for (idx = first; idx < first + nr; idx++) {
+		struct hkr_slot *slot;
+
+		if (!test_bit(idx, view->taken)) {
+			nr_free++;
+			continue;
+		}
+		slot = hkr_slot(view, idx);
+		if (slot->state != HKR_HANDED)
+			return -EBUSY;
+	}
+	return nr_free ?: -EEXIST;
+}
+
+static int hkr_find_run_locked(struct hkr_view *view,
+			       const struct hkr_handout_req *req,
+			       struct hkr_run *run)
+{
+	long nr_free;
+
+	lockdep_assert_held(&view->lock);
+	run->nr = req->nr_slots;
+	if (!(req->flags & HKR_HANDOUT_AT)) {
+		run->first = bitmap_find_next_zero_area(view->taken,
+							view->nr_slots, 0,
+							run->nr, 0);
+		run->nr_filling = run->nr;
+		return run->first < view->nr_slots ? 0 : -ENOSPC;
+	}
+	nr_free = hkr_count_free_locked(view, req->first, req->nr_slots);
+	if (nr_free < 0)
+		return nr_free;
+	run->first = req->first;
+	run->nr_filling = nr_free;
+	return 0;
+}
+
+static int hkr_make_records(struct hkr_view *view, const struct hkr_run *run)
+{
+	unsigned long idx;
+
+	for (idx = run->first; idx < run->first + run->nr; idx++)
+		if (!hkr_slot_make(view, idx))
+			return -ENOMEM;
+	return 0;
+}
+
+static void hkr_mark_filling_locked(struct hkr_view *view,
+				    const struct hkr_run *run)
+{
+	unsigned long idx;
+
+	lockdep_assert_held(&view->lock);
+	for (idx = run->first; idx < run->first + run->nr; idx++) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+
+		if (__test_and_set_bit(idx, view->taken))
+			continue;
+		mutex_lock(&slot->lock);
+		slot->state = HKR_FILLING;
+		mutex_unlock(&slot->lock);
+	}
+}
+
+/* the run as it was before hkr_reserve_run_locked() */
+static void hkr_unmark_filling_locked(struct hkr_view *view,
+				      const struct hkr_run *run)
+{
+	unsigned long idx;
+
+	lockdep_assert_held(&view->lock);
+	for (idx = run->first; idx < run->first + run->nr; idx++) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+
+		if (slot->state != HKR_FILLING)
+			continue;
+		mutex_lock(&slot->lock);
+		slot->state = HKR_FREE;
+		mutex_unlock(&slot->lock);
+		__clear_bit(idx, view->taken);
+	}
+	hkr_uncharge(view, run->nr_filling);
+}
+
+/*
+ * FROM_IDLE gives the charge of the slots it takes back as well. It takes none
+ * when the caps could not be met even so.
+ */
+static int hkr_from_idle_locked(struct hkr_view *view, struct hkr_run *run)
+{
+	unsigned long room = hkr_room(view);
+
+	lockdep_assert_held(&view->lock);
+	if (run->nr_filling > room &&
+	    run->nr_filling - room > hkr_count_idle(view))
+		return -EDQUOT;
+	run->nr_unzeroed = hkr_take_idle_locked(view, 0, run->nr_filling,
+						&run->folios);
+	run->nr_folios = run->nr_unzeroed;
+	return 0;
+}
+
+static int hkr_reserve_run_locked(struct hkr_view *view,
+				  const struct hkr_handout_req *req,
+				  struct hkr_run *run)
+{
+	int ret;
+
+	lockdep_assert_held(&view->lock);
+	ret = hkr_find_run_locked(view, req, run);
+	if (ret)
+		return ret;
+	ret = hkr_make_records(view, run);
+	if (ret)
+		return ret;
+	if (req->flags & HKR_HANDOUT_FROM_IDLE) {
+		ret = hkr_from_idle_locked(view, run);
+		if (ret)
+			return ret;
+	}
+	ret = hkr_charge(view, run->nr_filling);
+	if (ret)
+		return ret;
+	hkr_mark_filling_locked(view, run);
+	return 0;
+}
+
+/**
+ * hkr_gather - zeroed folios for a run
+ * @view: set up, not locked
+ * @node: node to prefer, or HKR_NODE_ANY
+ * @nr: how many
+ * @folios: list to add them to
+ *
+ * Return: 0; -ENOMEM or -EINTR with what was found still on the list
+ */
+int hkr_gather(struct hkr_view *view, int node, unsigned long nr,
+	       struct list_head *folios)
+{
+	while (nr--) {
+		struct folio *folio;
+
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		folio = hkr_view_take_folio(view, node == HKR_NODE_ANY ?
+						  HKR_ANY_NODE : node);
+		if (!folio)
+			return -ENOMEM;
+		list_add_tail(&folio->lru, folios);
+		cond_resched();
+	}
+	return 0;
+}
+
+/**
+ * hkr_give_back - folios that were gathered and not used
+ * @folios: list of them; empty afterwards
+ * @nr_unzeroed: how many at the head of the list are not zero
+ */
+void hkr_give_back(struct list_head *folios, unsigned long nr_unzeroed)
+{
+	struct folio *folio, *next;
+
+	list_for_each_entry_safe(folio, next, folios, lru) {
+		list_del_init(&folio->lru);
+		if (nr_unzeroed) {
+			nr_unzeroed--;
+			hkr_pool_give(folio);
+		} else {
+			hkr_pool_give_clean(folio);
+		}
+	}
+}
+
+static void hkr_publish_run_locked(struct hkr_view *view, struct hkr_run *run)
+{
+	unsigned long idx;
+
+	lockdep_assert_held(&view->lock);
+	for (idx = run->first; idx < run->first + run->nr; idx++) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+		struct folio *folio;
+
+		if (slot->state != HKR_FILLING)
+			continue;
+		folio = list_first_entry_or_null(&run->folios, struct folio,
+						 lru);
+		if (folio)
+			list_del_init(&folio->lru);
+		mutex_lock(&slot->lock);
+		if (folio)
+			hkr_slot_install_locked(view, idx, slot, folio);
+		hkr_slot_publish_locked(view, idx, slot);
+		mutex_unlock(&slot->lock);
+	}
+}
+
+static int hkr_fill_run(struct hkr_view *view, struct hkr_handout_req *req,
+			struct hkr_run *run)
+{
+	int ret = 0;
+
+	if (req->flags & HKR_HANDOUT_COMMIT)
+		ret = hkr_gather(view, req->node,
+				 run->nr_filling - run->nr_folios,
+				 &run->folios);
+
+	/* not killable: the run is marked, and somebody must unmark it */
+	mutex_lock(&view->lock);
+	if (!ret && view->phase != HKR_MAPPED)
+		ret = -EBADFD;
+	if (ret)
+		hkr_unmark_filling_locked(view, run);
+	else
+		hkr_publish_run_locked(view, run);
+	mutex_unlock(&view->lock);
+	return ret;
+}
+
+/**
+ * hkr_handout - meet one request
+ * @view: of the caller's file, not locked
+ * @req: in and out, but for @result
+ *
+ * Return: 0 or -errno, with nothing handed out
+ */
+int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req)
+{
+	struct hkr_run run = { .folios = LIST_HEAD_INIT(run.folios) };
+	int ret;
+
+	ret = hkr_view_enter(view);
+	if (ret)
+		return ret;
+	ret = hkr_handout_check(view, req);
+	if (!ret)
+		ret = hkr_reserve_run_locked(view, req, &run);
+	hkr_view_leave(view);
+	if (!ret)
+		ret = hkr_fill_run(view, req, &run);
+	if (ret) {
+		hkr_give_back(&run.folios, run.nr_unzeroed);
+		return ret;
+	}
+
+	atomic64_add(run.nr_filling, &view->count.handouts);
+	atomic64_add(run.nr_unzeroed, &view->count.served_idle);
+	hkr_tick_kick();
+	req->first = run.first;
+	req->nr_zeroed = run.nr_filling - run.nr_unzeroed;
+	return 0;
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef HKR_H
+#define HKR_H
+
+/*
+ * Private header of hakmem_region.
+ *
+ * Lock order, outermost first:
+ *
+ *   mmap_lock of the owner
+ *     hkr_views_lock
+ *       view->lock			one call at a time changes a view
+ *         slot->lock			(two only under view->lock: MOVE)
+ *           folio lock
+ *             i_mmap_rwsem, page table locks (inside unmap_mapping_range)
+ *     pool->lock, orphan_lock		leaves, never nested in each other
+ *
+ * No copy to or from user space and no zeroing under any of them. Memory may
+ * be allocated under view->lock, never under slot->lock.
+ */
+
+#include <linux/atomic.h>
+#include <linux/compiler.h>
+#include <linux/fs.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/uidgid.h>
+#include <linux/hakmem_region.h>
+
+#include "compat.h"
+
+#define HKR_SLOT_ORDER		(HKR_SLOT_SHIFT - PAGE_SHIFT)
+#define HKR_SLOT_PAGES		(1UL << HKR_SLOT_ORDER)
+#define HKR_WORDS_PER_PAGE	(PAGE_SIZE / sizeof(u64))
+#define HKR_SLOTS_PER_REC	64UL	/* slot records allocated together */
+#define HKR_EPOCH_MS		100U
+#define HKR_ANY_NODE		NUMA_NO_NODE
+
+/*
+ * Where a slot is in its life, as the kernel knows it. Only HANDED may fault.
+ *
+ *   FREE -> FILLING   HANDOUT found the run and gets memory for it
+ *   FILLING -> HANDED the run is its owner's
+ *   HANDED -> CLOSING RECYCLE, TRIM, FROM_IDLE: no new fault may start
+ *   CLOSING -> FREE   memory gone
+ *
+ * MOVE takes its target HANDED -> CLOSING -> HANDED.
+ */
+enum hkr_slot_state {
+	HKR_FREE,
+	HKR_FILLING,
+	HKR_HANDED,
+	HKR_CLOSING,
+};
+
+/*
+ * The kernel's record of one slot; the word in the control page is only the
+ * owner's hint.
+ */
+struct hkr_slot {
+	struct mutex lock;
+	struct folio *folio;	/* changed under lock and the folio's lock */
+	u32 gen;		/* lock; the generation that the word carries */
+	u8 state;		/* enum hkr_slot_state: lock, and view->lock */
+};
+
+/* counters of struct hkr_stats; any context */
+struct hkr_counters {
+	atomic64_t faults;
+	atomic64_t handouts;
+	atomic64_t served_clean;
+	atomic64_t served_dirty;
+	atomic64_t served_new;
+	atomic64_t served_idle;
+	atomic64_t dropped;
+	atomic64_t idled;
+	atomic64_t refreshed;
+	atomic64_t moved;
+	atomic64_t trimmed;
+	atomic64_t reclaimed;
+	atomic64_t orphaned;
+};
+
+/* A user's share of all slots: one of these for each uid with an open file */
+struct hkr_user {
+	struct list_head link;	/* hkr_users, hkr_users_lock */
+	refcount_t refs;	/* views and orphans */
+	kuid_t uid;		/* immutable */
+	atomic_long_t charged;	/* slots; never above the user's limit */
+};
+
+enum hkr_phase {
+	HKR_UNMAPPED,
+	HKR_MAPPED,
+	HKR_GONE,
+};
+
+/*
+ * One process's arena. Made by open(), sized by SETUP, ends with the file. Its
+ * memory ends with the last VMA of the arena mapping, whatever the descriptor
+ * does.
+ */
+struct hkr_view {
+	struct mutex lock;
+	struct mm_struct *mm;	/* owner, grabbed; immutable */
+	struct inode *inode;	/* private, for its mapping; immutable */
+	struct hkr_user *user;	/* immutable */
+	struct list_head link;	/* hkr_views, hkr_views_lock */
+
+	/* lock for writing; fixed once nr_slots is set */
+	unsigned long nr_slots;	/* 0 before SETUP; stored last, release */
+	u32 setup_flags;
+	struct hkr_control *header;	/* page 0 of the control mapping */
+	unsigned long *taken;	/* a bit for each slot that is not FREE: lock */
+
+	/*
+	 * Filled in when first needed by cmpxchg, freed with the view, so a
+	 * pointer that was read once stays good.
+	 */
+	u64 **words;		/* pages of slot words, shared with the owner */
+	struct hkr_slot **recs;	/* HKR_SLOTS_PER_REC slots each */
+
+	enum hkr_phase phase;	/* lock */
+	unsigned int nr_vmas;	/* arena VMAs of the owner: lock */
+	unsigned long charged;	/* slots handed out or being so: lock */
+	atomic_long_t resident;	/* slots with memory */
+	unsigned long idle_seen;	/* idle at the last tick: hkr_views_lock */
+	struct hkr_counters count;
+};
+
+/* main.c: parameters turned into slots, fixed at load */
+struct hkr_limits {
+	unsigned long reserve;	/* folios taken at load and kept */
+	unsigned long pool_max;	/* most folios the pool holds */
+	unsigned long open_max;	/* most slots handed out on one open file */
+	unsigned long user_max;	/* and to one user */
+	unsigned long max_slots;	/* largest arena */
+};
+
+extern struct hkr_limits hkr_limits;
+
+/* pool.c: folios that no slot holds */
+enum hkr_served {
+	HKR_SERVED_CLEAN,
+	HKR_SERVED_DIRTY,
+	HKR_SERVED_NEW,
+};
+
+int hkr_pool_init(void);
+void hkr_pool_exit(void);
+struct folio *hkr_pool_take(int nid, enum hkr_served *served);
+void hkr_pool_give(struct folio *folio);
+void hkr_pool_give_clean(struct folio *folio);
+void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty);
+void hkr_folio_leave(struct folio *folio);
+
+struct hkr_pool_stats {
+	atomic_long_t live;	/* folios that are ours: pool, slots, orphans */
+	atomic64_t inline_bytes;	/* zeroed while somebody waited */
+	atomic64_t inline_ns;
+	atomic64_t background_bytes;
+	atomic64_t background_ns;
+	atomic_long_t poisoned;	/* folios given up: a subpage is bad */
+};
+
+extern struct hkr_pool_stats hkr_pool_stats;
+
+/* quota.c: caps per open file and per user */
+struct hkr_user *hkr_user_get(kuid_t uid);
+void hkr_user_put(struct hkr_user *user);
+int hkr_charge(struct hkr_view *view, unsigned long nr);
+void hkr_uncharge(struct hkr_view *view, unsigned long nr);
+unsigned long hkr_room(struct hkr_view *view);
+
+/* orphan.c: folios that somebody else still uses after their slot let go */
+bool hkr_folio_is_ours(struct folio *folio);
+void hkr_folio_release(struct hkr_view *view, struct folio *folio);
+unsigned long hkr_orphans_retry(void);
+void hkr_orphans_exit(void);
+unsigned long hkr_orphans(void);
+
+/* arena.c: views, slots, mappings, faults */
+struct hkr_view *hkr_view_open(struct file *file);
+void hkr_view_release(struct hkr_view *view);
+int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags);
+int hkr_view_enter(struct hkr_view *view);
+void hkr_view_leave(struct hkr_view *view);
+int hkr_mmap(struct file *file, struct vm_area_struct *vma);
+struct hkr_slot *hkr_slot(struct hkr_view *view, unsigned long idx);
+struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx);
+u64 *hkr_word(struct hkr_view *view, unsigned long idx);
+void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
+			     struct hkr_slot *slot);
+void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,
+			  struct hkr_slot *slot);
+void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
+			     struct hkr_slot *slot, struct folio *folio);
+struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
+				     struct hkr_slot *slot);
+void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr);
+struct folio *hkr_view_take_folio(struct hkr_view *view, int nid);
+
+/* handout.c, recycle.c, idle.c: the commands on runs of slots */
+int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req);
+int hkr_check_range(struct hkr_view *view, u64 first, u64 nr);
+int hkr_gather(struct hkr_view *view, int node, unsigned long nr,
+	       struct list_head *folios);
+void hkr_give_back(struct list_head *folios, unsigned long nr_unzeroed);
+int hkr_recycle(struct hkr_view *view, u32 mode, struct hkr_range *range);
+int hkr_trim(struct hkr_view *view, struct hkr_trim *trim);
+unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
+				   unsigned long max, struct list_head *folios);
+unsigned long hkr_count_idle(struct hkr_view *view);
+
+/* reclaim.c: epochs, the tick, what it samples */
+void hkr_tick_kick(void);
+void hkr_tick_stop(void);
+u32 hkr_epoch(void);
+void hkr_views_add(struct hkr_view *view);
+void hkr_views_del(struct hkr_view *view);
+unsigned long hkr_idle_seen(void);
+
+extern atomic_long_t hkr_resident;	/* slots with memory, all views */
+
+/* ioctl.c, stats.c */
+long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+void hkr_view_stats(struct hkr_view *view, struct hkr_stats *st);
+extern const struct attribute_group *hkr_groups[];
+
+#endif /* HKR_H */

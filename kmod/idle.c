@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Idle slots of one view: finding them, oldest first, and taking them.
+ *
+ * A word that says IDLE is an offer. Taking it up:
+ *
+ *   word IDLE -> RECLAIM by compare-and-swap     the owner can no longer reuse
+ *   zap, neighbours together                     and no longer reach it
+ *   record cleared, reference count frozen       nobody else can either
+ *   word RECLAIM -> EMPTY, a new generation      the owner may know
+ *
+ * When the reference count says that somebody still uses the folio (a pin, or
+ * a zap elsewhere under way) it goes back into its slot and the word back to
+ * IDLE: nothing was lost. A slot that is plainly pinned is passed over before
+ * the zap.
+ *
+ * An owner that lies in its words gives up its own memory or keeps it longer
+ * within its own caps; that is all.
+ */
+
+#include <linux/bitmap.h>
+#include <linux/slab.h>
+#include <linux/sort.h>
+
+#include "hkr.h"
+
+struct hkr_candidate {
+	u64 word;	/* as it was read */
+	u32 idx;
+	u32 age;	/* epochs */
+};
+
+/* a stamp from the future counts as oldest: it cannot be worth anything */
+static u32 hkr_word_age(u64 word)
+{
+	u32 age = (hkr_epoch() - HKR_WORD_EPOCH(word)) & HKR_WORD_EPOCH_MASK;
+
+	return age > HKR_WORD_EPOCH_MASK / 2 ? HKR_WORD_EPOCH_MASK : age;
+}
+
+/*
+ * A first look without a zap: it may miss a user of a folio that is mapped by
+ * PTEs, which the freeze after the zap then finds.
+ */
+static bool hkr_folio_looks_pinned(struct folio *folio)
+{
+	int mapped = folio_entire_mapcount(folio);
+
+	if (folio_maybe_dma_pinned(folio))
+		return true;
+	return mapped && folio_ref_count(folio) > 1 + mapped;
+}
+
+/*
+ * Does a slot hold memory that could be taken now? The view need not be locked.
+ * A slot whose lock is taken is passed over: it is in use.
+ */
+static bool hkr_slot_is_idle(struct hkr_view *view, unsigned long idx,
+		      struct hkr_slot *slot)
+{
+	bool idle;
+
+	if (HKR_WORD_STATE(READ_ONCE(*hkr_word(view, idx))) != HKR_WORD_IDLE)
+		return false;
+	if (!mutex_trylock(&slot->lock))
+		return false;
+	idle = slot->state == HKR_HANDED && slot->folio &&
+	       !hkr_folio_looks_pinned(slot->folio);
+	mutex_unlock(&slot->lock);
+	return idle;
+}
+
+/**
+ * hkr_count_idle - slots of a view that could be taken now
+ * @view: set up, and kept from ending by the caller
+ */
+unsigned long hkr_count_idle(struct hkr_view *view)
+{
+	unsigned long idx, nr = 0;
+
+	for_each_set_bit(idx, view->taken, view->nr_slots) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+
+		if (slot && hkr_slot_is_idle(view, idx, slot))
+			nr++;
+	}
+	return nr;
+}
+
+static int hkr_older_first(const void *a, const void *b)
+{
+	const struct hkr_candidate *x = a, *y = b;
+
+	if (x->age != y->age)
+		return x->age > y->age ? -1 : 1;
+	return x->idx < y->idx ? -1 : x->idx > y->idx;
+}
+
+static int hkr_by_number(const void *a, const void *b)
+{
+	const struct hkr_candidate *x = a, *y = b;
+
+	return x->idx < y->idx ? -1 : x->idx > y->idx;
+}
+
+/* at most @room, which is no less than the slots handed out */
+static unsigned long hkr_find_idle_locked(struct hkr_view *view, u32 min_age,
+					  struct hkr_candidate *found,
+					  unsigned long room)
+{
+	unsigned long idx, nr = 0;
+
+	lockdep_assert_held(&view->lock);
+	for_each_set_bit(idx, view->taken, view->nr_slots) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+		u64 word;
+		u32 age;
+
+		if (slot->state != HKR_HANDED || nr == room)
+			continue;
+		word = READ_ONCE(*hkr_word(view, idx));
+		if (HKR_WORD_STATE(word) != HKR_WORD_IDLE)
+			continue;
+		age = hkr_word_age(word);
+		if (age < min_age)
+			continue;
+		found[nr++] = (struct hkr_candidate){ word, idx, age };
+	}
+	sort(found, nr, sizeof(*found), hkr_older_first, NULL);
+	return nr;
+}
+
+/* IDLE -> RECLAIM; false: the owner was faster, or it is pinned */
+static bool hkr_claim_idle_locked(struct hkr_view *view,
+				  const struct hkr_candidate *cand)
+{
+	struct hkr_slot *slot = hkr_slot(view, cand->idx);
+	bool claimed = false;
+
+	lockdep_assert_held(&view->lock);
+	mutex_lock(&slot->lock);
+	if (slot->state != HKR_HANDED)
+		goto unlock;
+	if (slot->folio && hkr_folio_looks_pinned(slot->folio))
+		goto unlock;
+	/* acquire: what the owner wrote before it freed is behind us */
+	if (cmpxchg(hkr_word(view, cand->idx), cand->word,
+		    HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen)) !=
+	    cand->word)
+		goto unlock;
+	slot->state = HKR_CLOSING;
+	claimed = true;
+unlock:
+	mutex_unlock(&slot->lock);
+	return claimed;
+}
+
+/* claimed slots, by number: unmap neighbours with one call */
+static void hkr_zap_claimed(struct hkr_view *view,
+			    const struct hkr_candidate *cand, unsigned long nr)
+{
+	unsigned long i = 0, run;
+
+	while (i < nr) {
+		for (run = 1; i + run < nr; run++)
+			if (cand[i + run].idx != cand[i].idx + run)
+				break;
+		hkr_zap(view, cand[i].idx, run);
+		i += run;
+	}
+}
+
+/* the memory of a claimed slot onto @folios; false: it went back */
+static bool hkr_collect_locked(struct hkr_view *view,
+			       const struct hkr_candidate *cand,
+			       struct list_head *folios)
+{
+	struct hkr_slot *slot = hkr_slot(view, cand->idx);
+	struct folio *folio;
+	bool taken = false;
+
+	lockdep_assert_held(&view->lock);
+	mutex_lock(&slot->lock);
+	folio = hkr_slot_remove_locked(view, cand->idx, slot);
+	if (folio && !hkr_folio_is_ours(folio)) {
+		hkr_slot_install_locked(view, cand->idx, slot, folio);
+		slot->state = HKR_HANDED;
+		smp_store_release(hkr_word(view, cand->idx), cand->word);
+		goto unlock;
+	}
+	if (folio)
+		list_add_tail(&folio->lru, folios);
+	hkr_slot_free_locked(view, cand->idx, slot);
+	taken = true;
+unlock:
+	mutex_unlock(&slot->lock);
+	return taken;
+}
+
+/**
+ * hkr_take_idle_locked - take idle slots of a view, oldest first
+ * @view: locked
+ * @min_age: only slots idle for at least so many epochs
+ * @max: most slots to take
+ * @folios: their memory is added here, unzeroed and used by nobody
+ *
+ * The slots become EMPTY and are uncharged.
+ *
+ * Return: slots taken; 0 also when there is no memory to sort them in
+ */
+unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
+				   unsigned long max, struct list_head *folios)
+{
+	unsigned long i, nr, claimed = 0, taken = 0;
+	struct hkr_candidate *cand;
+
+	lockdep_assert_held(&view->lock);
+	if (!view->charged)
+		return 0;
+	cand = kvmalloc_array(view->charged, sizeof(*cand), GFP_KERNEL);
+	if (!cand)
+		return 0;
+	nr = hkr_find_idle_locked(view, min_age, cand, view->charged);
+	for (i = 0; i < nr && claimed < max; i++)
+		if (hkr_claim_idle_locked(view, &cand[i]))
+			cand[claimed++] = cand[i];
+
+	sort(cand, claimed, sizeof(*cand), hkr_by_number, NULL);
+	hkr_zap_claimed(view, cand, claimed);
+	for (i = 0; i < claimed; i++)
+		if (hkr_collect_locked(view, &cand[i], folios))
+			taken++;
+	kvfree(cand);
+	hkr_uncharge(view, taken);
+	return taken;
+}
+
+/**
+ * hkr_trim - TRIM: idle slots of the caller's arena go back
+ * @view: of the caller's file, not locked
+ * @trim: in and out, checked by the caller
+ *
+ * Return: 0 or -errno
+ */
+int hkr_trim(struct hkr_view *view, struct hkr_trim *trim)
+{
+	u64 min_age = DIV_ROUND_UP_ULL(min_t(u64, trim->min_age_ms, U32_MAX),
+				       HKR_EPOCH_MS);
+	unsigned long max = trim->max_slots ?: ULONG_MAX;
+	struct folio *folio, *next;
+	LIST_HEAD(folios);
+	int ret;
+
+	ret = hkr_view_enter(view);
+	if (ret)
+		return ret;
+	trim->nr_trimmed = hkr_take_idle_locked(view, min_age, max, &folios);
+	hkr_view_leave(view);
+
+	list_for_each_entry_safe(folio, next, &folios, lru) {
+		list_del_init(&folio->lru);
+		hkr_pool_give(folio);
+	}
+	atomic64_add(trim->nr_trimmed, &view->count.trimmed);
+	return 0;
+}

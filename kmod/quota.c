@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Caps, in slots, per open file and per user.
+ *
+ * A slot is charged when it is handed out, backed or not, so that a touch can
+ * never fail for a cap. A folio that something still pins after its slot let
+ * go of it stays charged to the user (not to the open file) until it is free:
+ * a user can hold only a finite amount of memory, however it is held.
+ */
+
+#include <linux/mutex.h>
+#include <linux/slab.h>
+
+#include "hkr.h"
+
+static LIST_HEAD(hkr_users);
+static DEFINE_MUTEX(hkr_users_lock);
+
+/**
+ * hkr_user_get - the record of a user, made when there is none
+ * @uid: the user
+ *
+ * Return: the record with a reference, or NULL when out of memory
+ */
+struct hkr_user *hkr_user_get(kuid_t uid)
+{
+	struct hkr_user *user;
+
+	mutex_lock(&hkr_users_lock);
+	list_for_each_entry(user, &hkr_users, link) {
+		if (uid_eq(user->uid, uid)) {
+			refcount_inc(&user->refs);
+			goto unlock;
+		}
+	}
+	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	if (!user)
+		goto unlock;
+	user->uid = uid;
+	refcount_set(&user->refs, 1);
+	list_add(&user->link, &hkr_users);
+unlock:
+	mutex_unlock(&hkr_users_lock);
+	return user;
+}
+
+/**
+ * hkr_user_put - drop a reference; the record ends with the last one
+ * @user: from hkr_user_get()
+ */
+void hkr_user_put(struct hkr_user *user)
+{
+	if (!refcount_dec_and_mutex_lock(&user->refs, &hkr_users_lock))
+		return;
+	WARN_ON_ONCE(atomic_long_read(&user->charged));
+	list_del(&user->link);
+	mutex_unlock(&hkr_users_lock);
+	kfree(user);
+}
+
+/**
+ * hkr_charge - account for slots that are about to be handed out
+ * @view: locked
+ * @nr: slots
+ *
+ * Return: 0, or -EDQUOT with nothing charged
+ */
+int hkr_charge(struct hkr_view *view, unsigned long nr)
+{
+	long charged;
+
+	lockdep_assert_held(&view->lock);
+	if (nr > hkr_limits.open_max - view->charged)
+		return -EDQUOT;
+
+	charged = atomic_long_add_return(nr, &view->user->charged);
+	if (charged > (long)hkr_limits.user_max) {
+		atomic_long_sub(nr, &view->user->charged);
+		return -EDQUOT;
+	}
+	view->charged += nr;
+	return 0;
+}
+
+/**
+ * hkr_uncharge - slots are no longer handed out
+ * @view: locked
+ * @nr: slots
+ */
+void hkr_uncharge(struct hkr_view *view, unsigned long nr)
+{
+	lockdep_assert_held(&view->lock);
+	view->charged -= nr;
+	atomic_long_sub(nr, &view->user->charged);
+}
+
+/**
+ * hkr_room - slots that could be handed out before a cap is met
+ * @view: locked
+ */
+unsigned long hkr_room(struct hkr_view *view)
+{
+	unsigned long open_room = hkr_limits.open_max - view->charged;
+	long charged = atomic_long_read(&view->user->charged);
+	unsigned long user_room = 0;
+
+	lockdep_assert_held(&view->lock);
+	if (charged < (long)hkr_limits.user_max)
+		user_room = hkr_limits.user_max - charged;
+	return min(open_room, user_room);
+}

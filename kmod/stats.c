@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What can be read: STATS of one view, and the device's sysfs attributes.
+ *
+ * /sys/class/misc/hakmem_region/ has one number in each file. Counts are of
+ * folios or slots (2 MiB), sums are in bytes or nanoseconds since load.
+ */
+
+#include <linux/device.h>
+#include <linux/sysfs.h>
+
+#include "hkr.h"
+
+/**
+ * hkr_view_stats - fill the answer of STATS
+ * @view: locked
+ * @st: out, but for @size and @flags
+ */
+void hkr_view_stats(struct hkr_view *view, struct hkr_stats *st)
+{
+	struct hkr_counters *count = &view->count;
+
+	lockdep_assert_held(&view->lock);
+	st->nr_slots = view->nr_slots;
+	st->handed_out = view->charged;
+	st->resident = atomic_long_read(&view->resident);
+	st->idle = hkr_count_idle(view);
+	st->limit = hkr_limits.open_max;
+	st->user_charged = atomic_long_read(&view->user->charged);
+	st->user_limit = hkr_limits.user_max;
+	st->faults = atomic64_read(&count->faults);
+	st->handouts = atomic64_read(&count->handouts);
+	st->served_clean = atomic64_read(&count->served_clean);
+	st->served_dirty = atomic64_read(&count->served_dirty);
+	st->served_new = atomic64_read(&count->served_new);
+	st->served_idle = atomic64_read(&count->served_idle);
+	st->dropped = atomic64_read(&count->dropped);
+	st->idled = atomic64_read(&count->idled);
+	st->refreshed = atomic64_read(&count->refreshed);
+	st->moved = atomic64_read(&count->moved);
+	st->trimmed = atomic64_read(&count->trimmed);
+	st->reclaimed = atomic64_read(&count->reclaimed);
+	st->orphaned = atomic64_read(&count->orphaned);
+	st->bytes_zeroed_inline = HKR_SLOT_SIZE *
+		(st->served_dirty + st->served_new);
+}
+
+static unsigned long hkr_clean(void)
+{
+	unsigned long clean, dirty;
+
+	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	return clean;
+}
+
+static unsigned long hkr_dirty(void)
+{
+	unsigned long clean, dirty;
+
+	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	return dirty;
+}
+
+#define HKR_ATTR(name, value)						\
+static ssize_t name##_show(struct device *dev,				\
+			   struct device_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%llu\n", (u64)(value));			\
+}									\
+static DEVICE_ATTR_RO(name)
+
+/* folios in the pool: zeroed, to be zeroed, both */
+HKR_ATTR(clean, hkr_clean());
+HKR_ATTR(dirty, hkr_dirty());
+HKR_ATTR(pool_depth, hkr_clean() + hkr_dirty());
+/* slots that hold memory, and those that were idle at the last tick */
+HKR_ATTR(resident, atomic_long_read(&hkr_resident));
+HKR_ATTR(idle, hkr_idle_seen());
+/* folios still used by somebody after their slot let go */
+HKR_ATTR(orphans, hkr_orphans());
+/* folios given up because a page of them is poisoned */
+HKR_ATTR(poisoned, atomic_long_read(&hkr_pool_stats.poisoned));
+/* every folio that is the module's: pool, slots, orphans */
+HKR_ATTR(live_folios, atomic_long_read(&hkr_pool_stats.live));
+HKR_ATTR(epoch, hkr_epoch());
+HKR_ATTR(zeroed_inline_bytes, atomic64_read(&hkr_pool_stats.inline_bytes));
+HKR_ATTR(zero_inline_ns, atomic64_read(&hkr_pool_stats.inline_ns));
+HKR_ATTR(zeroed_background_bytes,
+	 atomic64_read(&hkr_pool_stats.background_bytes));
+HKR_ATTR(zero_background_ns, atomic64_read(&hkr_pool_stats.background_ns));
+
+static struct attribute *hkr_attrs[] = {
+	&dev_attr_clean.attr,
+	&dev_attr_dirty.attr,
+	&dev_attr_epoch.attr,
+	&dev_attr_idle.attr,
+	&dev_attr_live_folios.attr,
+	&dev_attr_orphans.attr,
+	&dev_attr_poisoned.attr,
+	&dev_attr_pool_depth.attr,
+	&dev_attr_resident.attr,
+	&dev_attr_zero_background_ns.attr,
+	&dev_attr_zero_inline_ns.attr,
+	&dev_attr_zeroed_background_bytes.attr,
+	&dev_attr_zeroed_inline_bytes.attr,
+	NULL,
+};
+
+static const struct attribute_group hkr_group = {
+	.attrs = hkr_attrs,
+};
+
+const struct attribute_group *hkr_groups[] = {
+	&hkr_group,
+	NULL,
+};
