@@ -210,22 +210,38 @@ struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
 }
 
 /**
+ * hkr_word_set_locked - write a slot's word, with the record's generation
+ * @view: set up
+ * @idx: slot number
+ * @slot: its record, locked
+ * @state: HKR_WORD_*
+ * @epoch: for HKR_WORD_IDLE, else 0
+ */
+void hkr_word_set_locked(struct hkr_view *view, unsigned long idx,
+			 struct hkr_slot *slot, u64 state, u64 epoch)
+{
+	lockdep_assert_held(&slot->lock);
+	/*
+	 * Release: pairs with the acquire of the owner's read. Who sees the
+	 * word sees what was done to the slot before.
+	 */
+	smp_store_release(hkr_word(view, idx),
+			  HKR_WORD_MAKE(state, epoch, (u64)slot->gen));
+}
+
+/**
  * hkr_slot_publish_locked - a slot becomes its owner's
  * @view: locked
  * @idx: slot number
  * @slot: its record, locked
- *
- * The release pairs with the acquire with which the owner reads the word.
  */
 void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot)
 {
 	lockdep_assert_held(&view->lock);
-	lockdep_assert_held(&slot->lock);
 	slot->state = HKR_HANDED;
 	slot->gen++;
-	smp_store_release(hkr_word(view, idx),
-			  HKR_WORD_MAKE(HKR_WORD_BUSY, 0ULL, (u64)slot->gen));
+	hkr_word_set_locked(view, idx, slot, HKR_WORD_BUSY, 0);
 }
 
 /**
@@ -238,18 +254,16 @@ void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,
 			  struct hkr_slot *slot)
 {
 	lockdep_assert_held(&view->lock);
-	lockdep_assert_held(&slot->lock);
 	slot->state = HKR_FREE;
 	slot->gen++;
-	smp_store_release(hkr_word(view, idx),
-			  HKR_WORD_MAKE(HKR_WORD_EMPTY, 0ULL, (u64)slot->gen));
+	hkr_word_set_locked(view, idx, slot, HKR_WORD_EMPTY, 0);
 	__clear_bit(idx, view->taken);
 }
 
 /**
  * hkr_view_take_folio - a zeroed folio for this view, counted
  * @view: set up; may be locked, but no slot may
- * @nid: node to prefer, or HKR_ANY_NODE
+ * @nid: node to prefer, or HKR_NODE_ANY
  */
 struct folio *hkr_view_take_folio(struct hkr_view *view, int nid)
 {
@@ -271,7 +285,7 @@ struct folio *hkr_view_take_folio(struct hkr_view *view, int nid)
 static struct folio *hkr_fault_back(struct hkr_view *view, unsigned long idx,
 				    struct hkr_slot *slot)
 {
-	struct folio *folio = hkr_view_take_folio(view, HKR_ANY_NODE);
+	struct folio *folio = hkr_view_take_folio(view, HKR_NODE_ANY);
 
 	if (!folio)
 		return NULL;
@@ -596,7 +610,7 @@ static void hkr_view_fill_header(struct hkr_view *view)
 {
 	unsigned long clean, dirty;
 
-	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
 	view->header->magic = HKR_CONTROL_MAGIC;
 	view->header->abi_version = HKR_ABI_VERSION;
 	view->header->slot_size = HKR_SLOT_SIZE;

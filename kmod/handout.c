@@ -216,8 +216,7 @@ int hkr_gather(struct hkr_view *view, int node, unsigned long nr,
 
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		folio = hkr_view_take_folio(view, node == HKR_NODE_ANY ?
-						  HKR_ANY_NODE : node);
+		folio = hkr_view_take_folio(view, node);
 		if (!folio)
 			return -ENOMEM;
 		list_add_tail(&folio->lru, folios);

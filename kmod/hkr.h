@@ -20,11 +20,13 @@
  */
 
 #include <linux/atomic.h>
+#include <linux/build_bug.h>
 #include <linux/compiler.h>
 #include <linux/fs.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/numa.h>
 #include <linux/refcount.h>
 #include <linux/spinlock.h>
 #include <linux/types.h>
@@ -33,12 +35,13 @@
 
 #include "compat.h"
 
+static_assert(HKR_NODE_ANY == NUMA_NO_NODE);
+
 #define HKR_SLOT_ORDER		(HKR_SLOT_SHIFT - PAGE_SHIFT)
 #define HKR_SLOT_PAGES		(1UL << HKR_SLOT_ORDER)
 #define HKR_WORDS_PER_PAGE	(PAGE_SIZE / sizeof(u64))
 #define HKR_SLOTS_PER_REC	64UL	/* slot records allocated together */
 #define HKR_EPOCH_MS		100U
-#define HKR_ANY_NODE		NUMA_NO_NODE
 
 /*
  * Where a slot is in its life, as the kernel knows it. Only HANDED may fault.
@@ -62,7 +65,7 @@ enum hkr_slot_state {
  * owner's hint.
  */
 struct hkr_slot {
-	struct mutex lock;
+	struct mutex lock;	/* of this record; see the lock order */
 	struct folio *folio;	/* changed under lock and the folio's lock */
 	u32 gen;		/* lock; the generation that the word carries */
 	u8 state;		/* enum hkr_slot_state: lock, and view->lock */
@@ -105,7 +108,7 @@ enum hkr_phase {
  * does.
  */
 struct hkr_view {
-	struct mutex lock;
+	struct mutex lock;	/* one command at a time; fields say so */
 	struct mm_struct *mm;	/* owner, grabbed; immutable */
 	struct inode *inode;	/* private, for its mapping; immutable */
 	struct hkr_user *user;	/* immutable */
@@ -128,7 +131,6 @@ struct hkr_view {
 	unsigned int nr_vmas;	/* arena VMAs of the owner: lock */
 	unsigned long charged;	/* slots handed out or being so: lock */
 	atomic_long_t resident;	/* slots with memory */
-	unsigned long idle_seen;	/* idle at the last tick: hkr_views_lock */
 	struct hkr_counters count;
 };
 
@@ -193,6 +195,8 @@ int hkr_mmap(struct file *file, struct vm_area_struct *vma);
 struct hkr_slot *hkr_slot(struct hkr_view *view, unsigned long idx);
 struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx);
 u64 *hkr_word(struct hkr_view *view, unsigned long idx);
+void hkr_word_set_locked(struct hkr_view *view, unsigned long idx,
+			 struct hkr_slot *slot, u64 state, u64 epoch);
 void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot);
 void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,

@@ -56,7 +56,7 @@ static bool hkr_folio_looks_pinned(struct folio *folio)
  * A slot whose lock is taken is passed over: it is in use.
  */
 static bool hkr_slot_is_idle(struct hkr_view *view, unsigned long idx,
-		      struct hkr_slot *slot)
+			     struct hkr_slot *slot)
 {
 	bool idle;
 
@@ -130,6 +130,11 @@ static unsigned long hkr_find_idle_locked(struct hkr_view *view, u32 min_age,
 	return nr;
 }
 
+static u64 hkr_word_reclaim(const struct hkr_slot *slot)
+{
+	return HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen);
+}
+
 /* IDLE -> RECLAIM; false: the owner was faster, or it is pinned */
 static bool hkr_claim_idle_locked(struct hkr_view *view,
 				  const struct hkr_candidate *cand)
@@ -143,10 +148,9 @@ static bool hkr_claim_idle_locked(struct hkr_view *view,
 		goto unlock;
 	if (slot->folio && hkr_folio_looks_pinned(slot->folio))
 		goto unlock;
-	/* acquire: what the owner wrote before it freed is behind us */
+	/* a full barrier: the zap cannot move before it, nor the owner's CAS */
 	if (cmpxchg(hkr_word(view, cand->idx), cand->word,
-		    HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen)) !=
-	    cand->word)
+		    hkr_word_reclaim(slot)) != cand->word)
 		goto unlock;
 	slot->state = HKR_CLOSING;
 	claimed = true;
@@ -185,7 +189,9 @@ static bool hkr_collect_locked(struct hkr_view *view,
 	if (folio && !hkr_folio_is_ours(folio)) {
 		hkr_slot_install_locked(view, cand->idx, slot, folio);
 		slot->state = HKR_HANDED;
-		smp_store_release(hkr_word(view, cand->idx), cand->word);
+		/* fails only where the owner scribbled meanwhile */
+		cmpxchg(hkr_word(view, cand->idx), hkr_word_reclaim(slot),
+			cand->word);
 		goto unlock;
 	}
 	if (folio)

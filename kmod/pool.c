@@ -34,7 +34,7 @@
 #include "hkr.h"
 
 struct hkr_pool {
-	spinlock_t lock;
+	spinlock_t lock;		/* both lists and their lengths */
 	struct list_head clean;		/* folio->lru; lock */
 	struct list_head dirty;		/* folio->lru; lock */
 	unsigned long nr_clean;		/* lock; read without it to be shown */
@@ -193,7 +193,7 @@ static struct folio *hkr_pool_take_from(int nid, enum hkr_served *served)
 
 /**
  * hkr_pool_take - a zeroed folio for a slot
- * @nid: node to prefer, or HKR_ANY_NODE for this CPU's
+ * @nid: node to prefer, or HKR_NODE_ANY for this CPU's
  * @served: out, where it came from
  *
  * The node's own pool first, then new memory of that node, then the other
@@ -206,7 +206,7 @@ struct folio *hkr_pool_take(int nid, enum hkr_served *served)
 	int other;
 
 	might_sleep();
-	if (nid == HKR_ANY_NODE)
+	if (nid == HKR_NODE_ANY)
 		nid = numa_mem_id();
 
 	folio = hkr_pool_take_from(nid, served);
@@ -262,7 +262,7 @@ void hkr_pool_give_clean(struct folio *folio)
 
 /**
  * hkr_pool_count - depth of the pool
- * @nid: node, or HKR_ANY_NODE for all
+ * @nid: node, or HKR_NODE_ANY for all
  * @clean: out, zeroed folios
  * @dirty: out, folios to be zeroed
  */
@@ -273,7 +273,7 @@ void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty)
 	*clean = 0;
 	*dirty = 0;
 	for_each_node_state(i, N_MEMORY) {
-		if (!hkr_pools[i] || (nid != HKR_ANY_NODE && nid != i))
+		if (!hkr_pools[i] || (nid != HKR_NODE_ANY && nid != i))
 			continue;
 		*clean += READ_ONCE(hkr_pools[i]->nr_clean);
 		*dirty += READ_ONCE(hkr_pools[i]->nr_dirty);

@@ -61,7 +61,7 @@ static void hkr_tick(struct work_struct *work)
 
 	WRITE_ONCE(hkr_now, (hkr_now + 1) & HKR_WORD_EPOCH_MASK);
 	orphans = hkr_orphans_retry();
-	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
 
 	mutex_lock(&hkr_views_lock);
 	list_for_each_entry(view, &hkr_views, link) {

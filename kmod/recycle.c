@@ -46,9 +46,7 @@ static void hkr_close_run_locked(struct hkr_view *view, unsigned long first,
 
 		mutex_lock(&slot->lock);
 		slot->state = HKR_CLOSING;
-		WRITE_ONCE(*hkr_word(view, idx),
-			   HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL,
-					 (u64)slot->gen));
+		hkr_word_set_locked(view, idx, slot, HKR_WORD_RECLAIM, 0);
 		mutex_unlock(&slot->lock);
 	}
 	hkr_zap(view, first, nr);
@@ -91,9 +89,8 @@ static int hkr_idle_locked(struct hkr_view *view, const struct hkr_range *range)
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
 		mutex_lock(&slot->lock);
-		smp_store_release(hkr_word(view, idx),
-				  HKR_WORD_MAKE(HKR_WORD_IDLE, (u64)hkr_epoch(),
-						(u64)slot->gen));
+		hkr_word_set_locked(view, idx, slot, HKR_WORD_IDLE,
+				    hkr_epoch());
 		mutex_unlock(&slot->lock);
 	}
 	atomic64_add(nr, &view->count.idled);
@@ -120,9 +117,7 @@ static void hkr_refresh_locked(struct hkr_view *view,
 		mutex_lock(&slot->lock);
 		old = hkr_slot_remove_locked(view, idx, slot);
 		hkr_slot_install_locked(view, idx, slot, new);
-		smp_store_release(hkr_word(view, idx),
-				  HKR_WORD_MAKE(HKR_WORD_BUSY, 0ULL,
-						(u64)slot->gen));
+		hkr_word_set_locked(view, idx, slot, HKR_WORD_BUSY, 0);
 		mutex_unlock(&slot->lock);
 		if (old)
 			hkr_folio_release(view, old);

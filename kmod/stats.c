@@ -49,7 +49,7 @@ static unsigned long hkr_clean(void)
 {
 	unsigned long clean, dirty;
 
-	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
 	return clean;
 }
 
@@ -57,7 +57,7 @@ static unsigned long hkr_dirty(void)
 {
 	unsigned long clean, dirty;
 
-	hkr_pool_count(HKR_ANY_NODE, &clean, &dirty);
+	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
 	return dirty;
 }
 

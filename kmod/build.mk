@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# $(B)/kmod/<series>[-<variant>]/hakmem_region.ko, for each series in KERNELS.
+#
+# Kbuild writes beside the sources (6.1 knows no MO=), so it is given a tree of links to them.
+#
+# Variants are separate builds of the same sources:
+#	planted		a module with a known bug (HKR_PLANT_LATE_LOCK), for the test that must see it
+#	w1, sparse	for tests/static: all warnings, and sparse over every file
+
+KMOD_ARGS_planted := KCFLAGS=-DHKR_PLANT_LATE_LOCK
+KMOD_ARGS_w1 := W=1
+KMOD_ARGS_sparse := C=2
+
+# The newest installed headers of a series; KDIR_6.1=... overrides.
+kmod_headers = $(shell ls -d /usr/src/linux-headers-$(1).*-cloud-amd64 2>/dev/null | sort -V | tail -n 1)
+$(foreach k,$(KERNELS),$(eval KDIR_$(k) ?= $(call kmod_headers,$(k))))
+
+KMOD_READY := $(foreach k,$(KERNELS),$(if $(KDIR_$(k)),$(k)))
+KMOD_SRC := Kbuild $(wildcard kmod/*.[ch] uapi/*.h uapi/linux/*.h)
+
+# Notes that say nothing about our code.
+KMOD_NOISE := Skipping BTF generation|the compiler differs from the one used|The kernel was built by:|You are using:|^make\[
+
+kmod: $(KMOD_READY:%=$(B)/kmod/%/hakmem_region.ko) ## the module, for each kernel whose headers are installed
+	@$(foreach k,$(filter-out $(KMOD_READY),$(KERNELS)),echo \
+		'no module for $(k): its headers are not installed; run: sh tools/hk deps';)
+
+# Everything Kbuild says goes to $(@D)/log, from which the static checks read the warnings.  MAKEFLAGS
+# loses what was set on our command line: CFLAGS or CC for user space are none of the kernel's.
+$(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC)
+	$(eval kmod_k := $(firstword $(subst -, ,$*)))
+	$(eval kmod_variant := $(word 2,$(subst -, ,$*)))
+	$(call say,KBUILD,$@)
+	@test -n '$(KDIR_$(kmod_k))' || { \
+		echo 'no headers for Linux $(kmod_k) in /usr/src; run: sh tools/hk deps' >&2; exit 1; }
+	@mkdir -p $(@D)/kmod
+	@find $(@D) -xtype l -delete
+	@ln -sfn $(CURDIR)/Kbuild $(CURDIR)/uapi $(@D)/
+	@ln -sf $(CURDIR)/kmod/*.[ch] $(@D)/kmod/
+	+$(Q)MAKEFLAGS="$${MAKEFLAGS%% -- *}" $(MAKE) -C $(KDIR_$(kmod_k)) M=$(abspath $(@D)) V=$(V) \
+		$(KMOD_ARGS_$(kmod_variant)) modules >$(@D)/log 2>&1 || { \
+		cat $(@D)/log >&2; exit 1; }
+	@if [ '$(V)' = 1 ]; then cat $(@D)/log; fi
+	@grep -E '(warning|error):' $(@D)/log | grep -vE '$(KMOD_NOISE)' >&2 || :
+	@touch $@
