@@ -162,14 +162,20 @@ static void hkr_unmark_filling_locked(struct hkr_view *view,
  */
 static int hkr_from_idle_locked(struct hkr_view *view, struct hkr_run *run)
 {
+	struct hkr_idle_want want = {
+		.max = run->nr_filling,
+		.with_memory = true,
+		/* what is handed out of the run itself stays as it is */
+		.skip_first = run->first,
+		.skip_nr = run->nr,
+	};
 	unsigned long room = hkr_room(view);
 
 	lockdep_assert_held(&view->lock);
 	if (run->nr_filling > room &&
 	    run->nr_filling - room > hkr_count_idle(view))
 		return -EDQUOT;
-	run->nr_unzeroed = hkr_take_idle_locked(view, 0, run->nr_filling,
-						&run->folios);
+	run->nr_unzeroed = hkr_take_idle_locked(view, &want, &run->folios);
 	run->nr_folios = run->nr_unzeroed;
 	return 0;
 }

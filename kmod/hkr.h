@@ -208,6 +208,15 @@ struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
 void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr);
 struct folio *hkr_view_take_folio(struct hkr_view *view, int nid);
 
+/* which idle slots to take, see hkr_take_idle_locked() */
+struct hkr_idle_want {
+	unsigned long max;	/* at most so many */
+	u32 min_age;		/* epochs idle */
+	bool with_memory;	/* pass over slots that were never touched */
+	unsigned long skip_first;	/* pass over a run: first slot */
+	unsigned long skip_nr;		/* and length */
+};
+
 /* handout.c, recycle.c, idle.c: the commands on runs of slots */
 int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req);
 int hkr_check_range(struct hkr_view *view, u64 first, u64 nr);
@@ -216,8 +225,9 @@ int hkr_gather(struct hkr_view *view, int node, unsigned long nr,
 void hkr_give_back(struct list_head *folios, unsigned long nr_unzeroed);
 int hkr_recycle(struct hkr_view *view, u32 mode, struct hkr_range *range);
 int hkr_trim(struct hkr_view *view, struct hkr_trim *trim);
-unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
-				   unsigned long max, struct list_head *folios);
+unsigned long hkr_take_idle_locked(struct hkr_view *view,
+				   const struct hkr_idle_want *want,
+				   struct list_head *folios);
 unsigned long hkr_count_idle(struct hkr_view *view);
 
 /* reclaim.c: epochs, the tick, what it samples */

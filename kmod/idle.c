@@ -103,8 +103,19 @@ static int hkr_by_number(const void *a, const void *b)
 	return x->idx < y->idx ? -1 : x->idx > y->idx;
 }
 
+static bool hkr_is_wanted(const struct hkr_idle_want *want, unsigned long idx,
+			  struct hkr_slot *slot, u32 age)
+{
+	if (slot->state != HKR_HANDED || age < want->min_age)
+		return false;
+	if (want->with_memory && !READ_ONCE(slot->folio))
+		return false;
+	return idx < want->skip_first || idx - want->skip_first >= want->skip_nr;
+}
+
 /* at most @room, which is no less than the slots handed out */
-static unsigned long hkr_find_idle_locked(struct hkr_view *view, u32 min_age,
+static unsigned long hkr_find_idle_locked(struct hkr_view *view,
+					  const struct hkr_idle_want *want,
 					  struct hkr_candidate *found,
 					  unsigned long room)
 {
@@ -113,16 +124,13 @@ static unsigned long hkr_find_idle_locked(struct hkr_view *view, u32 min_age,
 	lockdep_assert_held(&view->lock);
 	for_each_set_bit(idx, view->taken, view->nr_slots) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
-		u64 word;
-		u32 age;
+		u64 word = READ_ONCE(*hkr_word(view, idx));
+		u32 age = hkr_word_age(word);
 
-		if (slot->state != HKR_HANDED || nr == room)
-			continue;
-		word = READ_ONCE(*hkr_word(view, idx));
-		if (HKR_WORD_STATE(word) != HKR_WORD_IDLE)
-			continue;
-		age = hkr_word_age(word);
-		if (age < min_age)
+		if (nr == room)
+			break;
+		if (HKR_WORD_STATE(word) != HKR_WORD_IDLE ||
+		    !hkr_is_wanted(want, idx, slot, age))
 			continue;
 		found[nr++] = (struct hkr_candidate){ word, idx, age };
 	}
@@ -206,16 +214,16 @@ unlock:
 /**
  * hkr_take_idle_locked - take idle slots of a view, oldest first
  * @view: locked
- * @min_age: only slots idle for at least so many epochs
- * @max: most slots to take
+ * @want: which and how many
  * @folios: their memory is added here, unzeroed and used by nobody
  *
  * The slots become EMPTY and are uncharged.
  *
  * Return: slots taken; 0 also when there is no memory to sort them in
  */
-unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
-				   unsigned long max, struct list_head *folios)
+unsigned long hkr_take_idle_locked(struct hkr_view *view,
+				   const struct hkr_idle_want *want,
+				   struct list_head *folios)
 {
 	unsigned long i, nr, claimed = 0, taken = 0;
 	struct hkr_candidate *cand;
@@ -226,8 +234,8 @@ unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
 	cand = kvmalloc_array(view->charged, sizeof(*cand), GFP_KERNEL);
 	if (!cand)
 		return 0;
-	nr = hkr_find_idle_locked(view, min_age, cand, view->charged);
-	for (i = 0; i < nr && claimed < max; i++)
+	nr = hkr_find_idle_locked(view, want, cand, view->charged);
+	for (i = 0; i < nr && claimed < want->max; i++)
 		if (hkr_claim_idle_locked(view, &cand[i]))
 			cand[claimed++] = cand[i];
 
@@ -250,9 +258,11 @@ unsigned long hkr_take_idle_locked(struct hkr_view *view, u32 min_age,
  */
 int hkr_trim(struct hkr_view *view, struct hkr_trim *trim)
 {
-	u64 min_age = DIV_ROUND_UP_ULL(min_t(u64, trim->min_age_ms, U32_MAX),
-				       HKR_EPOCH_MS);
-	unsigned long max = trim->max_slots ?: ULONG_MAX;
+	struct hkr_idle_want want = {
+		.max = trim->max_slots ?: ULONG_MAX,
+		.min_age = DIV_ROUND_UP_ULL(min_t(u64, trim->min_age_ms,
+						  U32_MAX), HKR_EPOCH_MS),
+	};
 	struct folio *folio, *next;
 	LIST_HEAD(folios);
 	int ret;
@@ -260,7 +270,7 @@ int hkr_trim(struct hkr_view *view, struct hkr_trim *trim)
 	ret = hkr_view_enter(view);
 	if (ret)
 		return ret;
-	trim->nr_trimmed = hkr_take_idle_locked(view, min_age, max, &folios);
+	trim->nr_trimmed = hkr_take_idle_locked(view, &want, &folios);
 	hkr_view_leave(view);
 
 	list_for_each_entry_safe(folio, next, &folios, lru) {

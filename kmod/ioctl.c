@@ -259,6 +259,9 @@ long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		return copy_ret;
 	if (arg.head.flags & ~op->flags)
 		return -EOPNOTSUPP;
+	/* before anything is done: can the answer be written? */
+	if (copy_to_user(user, &arg, min(size, op->size)))
+		return -EFAULT;
 
 	ret = op->run(file->private_data, &arg);
 	if (ret < 0)
