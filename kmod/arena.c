@@ -177,6 +177,7 @@ void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
 	folio_unlock(folio);
 	atomic_long_inc(&view->resident);
 	atomic_long_inc(&hkr_resident);
+	hkr_tick_kick();
 }
 
 /**
@@ -287,8 +288,12 @@ static struct folio *hkr_fault_back(struct hkr_view *view, unsigned long idx,
 {
 	struct folio *folio = hkr_view_take_folio(view, HKR_NODE_ANY);
 
-	if (!folio)
-		return NULL;
+	if (!folio) {
+		folio = hkr_pool_take_hard(HKR_NODE_ANY);
+		if (!folio)
+			return NULL;
+		atomic64_inc(&view->count.served_new);
+	}
 	if (mutex_lock_killable(&slot->lock))
 		goto give_back;
 	if (slot->state != HKR_HANDED) {
@@ -352,6 +357,13 @@ static vm_fault_t hkr_arena_fault(struct vm_fault *vmf)
 		return VM_FAULT_SIGBUS;
 	atomic64_inc(&view->count.faults);
 	vmf->page = folio_page(folio, vmf->pgoff & (HKR_SLOT_PAGES - 1));
+	/* the core would look for folio->mapping, which is NULL */
+	if (unlikely(PageHWPoison(vmf->page))) {
+		folio_unlock(folio);
+		folio_put(folio);
+		vmf->page = NULL;
+		return VM_FAULT_HWPOISON;
+	}
 	return VM_FAULT_LOCKED;
 }
 

@@ -26,6 +26,7 @@ kmod: $(KMOD_READY:%=$(B)/kmod/%/hakmem_region.ko) ## the module, for each kerne
 	@$(foreach k,$(filter-out $(KMOD_READY),$(KERNELS)),echo \
 		'no module for $(k): its headers are not installed; run: sh tools/hk deps';)
 
+# The builds for warnings start afresh, since a file that is not compiled again does not warn again.
 # Everything Kbuild says goes to $(@D)/log, from which the static checks read the warnings.  MAKEFLAGS
 # loses what was set on our command line: CFLAGS or CC for user space are none of the kernel's.
 $(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC)
@@ -34,6 +35,7 @@ $(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC)
 	$(call say,KBUILD,$@)
 	@test -n '$(KDIR_$(kmod_k))' || { \
 		echo 'no headers for Linux $(kmod_k) in /usr/src; run: sh tools/hk deps' >&2; exit 1; }
+	$(if $(filter w1 sparse,$(kmod_variant)),@rm -rf $(@D))
 	@mkdir -p $(@D)/kmod
 	@find $(@D) -xtype l -delete
 	@ln -sfn $(CURDIR)/Kbuild $(CURDIR)/uapi $(@D)/

@@ -4,9 +4,11 @@
  *
  * Under the view's lock a run is found, charged and marked FILLING; without it
  * memory is gathered, which may zero and takes time; under it again the run is
- * published, all slots or none. A FILLING slot is nobody's: it may not fault,
- * and RECYCLE, TRIM and the end of the mapping leave it alone, so that whoever
- * marked it can take it back without asking.
+ * published, all slots or none. A FILLING slot belongs to the HANDOUT that
+ * marked it (slot->filler) and to nobody else: it may not fault, and RECYCLE,
+ * TRIM, the end of the mapping and other HANDOUTs leave it alone. That matters
+ * for AT: while its memory is gathered, a slot of its run that it left as it was
+ * may be dropped and handed out again.
  */
 
 #include <linux/bitmap.h>
@@ -50,7 +52,7 @@ static int hkr_handout_check(struct hkr_view *view,
 {
 	if (req->flags & ~HKR_HANDOUT_FLAGS)
 		return -EOPNOTSUPP;
-	if (req->__reserved || req->nr_zeroed)
+	if (req->__reserved)
 		return -EINVAL;
 	if ((req->flags & HKR_HANDOUT_FROM_IDLE) &&
 	    !(req->flags & HKR_HANDOUT_COMMIT))
@@ -119,12 +121,13 @@ static int hkr_make_records(struct hkr_view *view, const struct hkr_run *run)
 	return 0;
 }
 
-static void hkr_mark_filling_locked(struct hkr_view *view,
-				    const struct hkr_run *run)
+/* every free slot of the run, and nr_filling says how many these were */
+static void hkr_mark_filling_locked(struct hkr_view *view, struct hkr_run *run)
 {
 	unsigned long idx;
 
 	lockdep_assert_held(&view->lock);
+	run->nr_filling = 0;
 	for (idx = run->first; idx < run->first + run->nr; idx++) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
@@ -133,12 +136,14 @@ static void hkr_mark_filling_locked(struct hkr_view *view,
 		mutex_lock(&slot->lock);
 		slot->state = HKR_FILLING;
 		mutex_unlock(&slot->lock);
+		slot->filler = run;
+		run->nr_filling++;
 	}
 }
 
 /* the run as it was before hkr_reserve_run_locked() */
 static void hkr_unmark_filling_locked(struct hkr_view *view,
-				      const struct hkr_run *run)
+				      struct hkr_run *run)
 {
 	unsigned long idx;
 
@@ -146,8 +151,9 @@ static void hkr_unmark_filling_locked(struct hkr_view *view,
 	for (idx = run->first; idx < run->first + run->nr; idx++) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
-		if (slot->state != HKR_FILLING)
+		if (slot->filler != run)
 			continue;
+		slot->filler = NULL;
 		mutex_lock(&slot->lock);
 		slot->state = HKR_FREE;
 		mutex_unlock(&slot->lock);
@@ -170,13 +176,16 @@ static int hkr_from_idle_locked(struct hkr_view *view, struct hkr_run *run)
 		.skip_nr = run->nr,
 	};
 	unsigned long room = hkr_room(view);
+	struct list_head *pos;
 
 	lockdep_assert_held(&view->lock);
 	if (run->nr_filling > room &&
 	    run->nr_filling - room > hkr_count_idle(view))
 		return -EDQUOT;
-	run->nr_unzeroed = hkr_take_idle_locked(view, &want, &run->folios);
-	run->nr_folios = run->nr_unzeroed;
+	hkr_take_idle_locked(view, &want, &run->folios);
+	list_for_each(pos, &run->folios)
+		run->nr_folios++;
+	run->nr_unzeroed = run->nr_folios;
 	return 0;
 }
 
@@ -190,17 +199,20 @@ static int hkr_reserve_run_locked(struct hkr_view *view,
 	ret = hkr_find_run_locked(view, req, run);
 	if (ret)
 		return ret;
-	ret = hkr_make_records(view, run);
-	if (ret)
-		return ret;
 	if (req->flags & HKR_HANDOUT_FROM_IDLE) {
 		ret = hkr_from_idle_locked(view, run);
 		if (ret)
 			return ret;
 	}
+	/* before the records: a cap also bounds what they cost */
 	ret = hkr_charge(view, run->nr_filling);
 	if (ret)
 		return ret;
+	ret = hkr_make_records(view, run);
+	if (ret) {
+		hkr_uncharge(view, run->nr_filling);
+		return ret;
+	}
 	hkr_mark_filling_locked(view, run);
 	return 0;
 }
@@ -260,8 +272,9 @@ static void hkr_publish_run_locked(struct hkr_view *view, struct hkr_run *run)
 		struct hkr_slot *slot = hkr_slot(view, idx);
 		struct folio *folio;
 
-		if (slot->state != HKR_FILLING)
+		if (slot->filler != run)
 			continue;
+		slot->filler = NULL;
 		folio = list_first_entry_or_null(&run->folios, struct folio,
 						 lru);
 		if (folio)
@@ -322,9 +335,9 @@ int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req)
 		return ret;
 	}
 
+	WARN_ON_ONCE(!list_empty(&run.folios));
 	atomic64_add(run.nr_filling, &view->count.handouts);
 	atomic64_add(run.nr_unzeroed, &view->count.served_idle);
-	hkr_tick_kick();
 	req->first = run.first;
 	req->nr_zeroed = run.nr_filling - run.nr_unzeroed;
 	return 0;

@@ -15,7 +15,7 @@
  *             i_mmap_rwsem, page table locks (inside unmap_mapping_range)
  *     pool->lock, orphan_lock		leaves, never nested in each other
  *
- * No copy to or from user space and no zeroing under any of them. Memory may
+ * No copy to or from user space and no zeroing under any of ours. Memory may
  * be allocated under view->lock, never under slot->lock.
  */
 
@@ -69,6 +69,7 @@ struct hkr_slot {
 	struct folio *folio;	/* changed under lock and the folio's lock */
 	u32 gen;		/* lock; the generation that the word carries */
 	u8 state;		/* enum hkr_slot_state: lock, and view->lock */
+	struct hkr_run *filler;	/* the HANDOUT that fills it: view->lock */
 };
 
 /* counters of struct hkr_stats; any context */
@@ -115,7 +116,7 @@ struct hkr_view {
 	struct list_head link;	/* hkr_views, hkr_views_lock */
 
 	/* lock for writing; fixed once nr_slots is set */
-	unsigned long nr_slots;	/* 0 before SETUP; stored last, release */
+	unsigned long nr_slots;	/* 0 before SETUP */
 	u32 setup_flags;
 	struct hkr_control *header;	/* page 0 of the control mapping */
 	unsigned long *taken;	/* a bit for each slot that is not FREE: lock */
@@ -140,6 +141,7 @@ struct hkr_limits {
 	unsigned long pool_max;	/* most folios the pool holds */
 	unsigned long open_max;	/* most slots handed out on one open file */
 	unsigned long user_max;	/* and to one user */
+	unsigned long total_max;	/* and to all of them */
 	unsigned long max_slots;	/* largest arena */
 };
 
@@ -155,10 +157,12 @@ enum hkr_served {
 int hkr_pool_init(void);
 void hkr_pool_exit(void);
 struct folio *hkr_pool_take(int nid, enum hkr_served *served);
+struct folio *hkr_pool_take_hard(int nid);
 void hkr_pool_give(struct folio *folio);
 void hkr_pool_give_clean(struct folio *folio);
 void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty);
 void hkr_folio_leave(struct folio *folio);
+bool hkr_folio_give_up(struct folio *folio);
 
 struct hkr_pool_stats {
 	atomic_long_t live;	/* folios that are ours: pool, slots, orphans */
@@ -177,6 +181,8 @@ void hkr_user_put(struct hkr_user *user);
 int hkr_charge(struct hkr_view *view, unsigned long nr);
 void hkr_uncharge(struct hkr_view *view, unsigned long nr);
 unsigned long hkr_room(struct hkr_view *view);
+void hkr_charge_orphan(struct hkr_user *user);
+void hkr_uncharge_orphan(struct hkr_user *user);
 
 /* orphan.c: folios that somebody else still uses after their slot let go */
 bool hkr_folio_is_ours(struct folio *folio);

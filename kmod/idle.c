@@ -83,6 +83,7 @@ unsigned long hkr_count_idle(struct hkr_view *view)
 
 		if (slot && hkr_slot_is_idle(view, idx, slot))
 			nr++;
+		cond_resched();
 	}
 	return nr;
 }
@@ -202,7 +203,7 @@ static bool hkr_collect_locked(struct hkr_view *view,
 			cand->word);
 		goto unlock;
 	}
-	if (folio)
+	if (folio && !hkr_folio_give_up(folio))
 		list_add_tail(&folio->lru, folios);
 	hkr_slot_free_locked(view, cand->idx, slot);
 	taken = true;

@@ -49,12 +49,8 @@ struct inode *hkr_inode_new(void)
 	if (ret)
 		return ERR_PTR(ret);
 	inode = alloc_anon_inode(hkr_mnt->mnt_sb);
-	if (IS_ERR(inode)) {
+	if (IS_ERR(inode))
 		simple_release_fs(&hkr_mnt, &hkr_mnt_users);
-		return inode;
-	}
-	/* a write fault need not look at a clock that nobody reads */
-	inode->i_flags |= S_NOCMTIME;
 	return inode;
 }
 

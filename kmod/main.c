@@ -36,6 +36,10 @@ static unsigned long user_max_mb;
 module_param(user_max_mb, ulong, 0444);
 MODULE_PARM_DESC(user_max_mb, "most MiB for one user (0: RAM/4)");
 
+static unsigned long total_max_mb;
+module_param(total_max_mb, ulong, 0444);
+MODULE_PARM_DESC(total_max_mb, "most MiB for all users (0: RAM/2)");
+
 struct hkr_limits hkr_limits;
 
 static int hkr_open(struct inode *inode, struct file *file)
@@ -91,6 +95,8 @@ static int hkr_set_limits(void)
 					    max(ram / 4, 1UL);
 	hkr_limits.user_max = user_max_mb ? hkr_mb_to_slots(user_max_mb) :
 					    max(ram / 4, 1UL);
+	hkr_limits.total_max = total_max_mb ? hkr_mb_to_slots(total_max_mb) :
+					      max(ram / 2, 1UL);
 	hkr_limits.max_slots = clamp(2 * ram, HKR_MIN_ARENA, HKR_MAX_ARENA);
 
 	if (hkr_limits.reserve > ram / 2) {
@@ -103,8 +109,9 @@ static int hkr_set_limits(void)
 		       pool_max_mb, reserve_mb);
 		return -EINVAL;
 	}
-	if (!hkr_limits.open_max || !hkr_limits.user_max) {
-		pr_err("open_max_mb and user_max_mb must be at least 2\n");
+	if (!hkr_limits.open_max || !hkr_limits.user_max ||
+	    !hkr_limits.total_max) {
+		pr_err("open_max_mb, user_max_mb and total_max_mb must be at least 2\n");
 		return -EINVAL;
 	}
 	return 0;

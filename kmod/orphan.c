@@ -43,7 +43,7 @@ bool hkr_folio_is_ours(struct folio *folio)
  * @folio: not in any slot, not mapped
  *
  * The caller uncharges the slot. A folio that is still in use is charged to
- * the user again, above the cap if need be: it cannot be refused.
+ * the user again.
  */
 void hkr_folio_release(struct hkr_view *view, struct folio *folio)
 {
@@ -51,9 +51,11 @@ void hkr_folio_release(struct hkr_view *view, struct folio *folio)
 		hkr_pool_give(folio);
 		return;
 	}
+	/* memory_failure() holds a reference for ever */
+	if (hkr_folio_give_up(folio))
+		return;
 
-	refcount_inc(&view->user->refs);
-	atomic_long_inc(&view->user->charged);
+	hkr_charge_orphan(view->user);
 	atomic64_inc(&view->count.orphaned);
 	folio->private = view->user;
 	atomic_long_inc(&hkr_nr_orphans);
@@ -69,8 +71,7 @@ static void hkr_orphan_uncharge(struct folio *folio)
 
 	folio->private = NULL;
 	atomic_long_dec(&hkr_nr_orphans);
-	atomic_long_dec(&user->charged);
-	hkr_user_put(user);
+	hkr_uncharge_orphan(user);
 }
 
 /**

@@ -26,6 +26,7 @@
 #include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/nodemask.h>
+#include <linux/nospec.h>
 #include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
@@ -54,10 +55,12 @@ static struct hkr_pool *hkr_pools[MAX_NUMNODES];
 static atomic_long_t hkr_pooled;	/* folios on the lists of all nodes */
 
 /*
- * In line nobody compacts or reclaims for us: whoever wants 2 MiB can fall back
- * to something smaller. Only the refill thread and the load of the module may.
+ * In line nobody compacts or reclaims for us, nor are emergency reserves used:
+ * whoever wants 2 MiB can fall back to something else. The refill thread, the
+ * load of the module, and a fault that has nothing to fall back to, may try.
  */
-#define HKR_GFP_INLINE	((GFP_HIGHUSER & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN)
+#define HKR_GFP_INLINE	\
+	((GFP_HIGHUSER & ~__GFP_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN)
 #define HKR_GFP_REFILL	(GFP_HIGHUSER | __GFP_NORETRY | __GFP_NOWARN)
 
 static struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
@@ -92,24 +95,41 @@ static struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 void hkr_folio_leave(struct folio *folio)
 {
 	folio->private = NULL;
+	if (hkr_folio_give_up(folio))
+		return;
 	atomic_long_dec(&hkr_pool_stats.live);
 	folio_put(folio);
 }
 
-/* false: a page is poisoned, the folio is given up with its reference held */
+/**
+ * hkr_folio_give_up - leak a folio with a poisoned page
+ * @folio: on no list
+ *
+ * Return: true when it had one; our reference is then kept for ever
+ */
+bool hkr_folio_give_up(struct folio *folio)
+{
+	unsigned long i;
+
+	for (i = 0; i < HKR_SLOT_PAGES; i++)
+		if (unlikely(PageHWPoison(folio_page(folio, i))))
+			break;
+	if (likely(i == HKR_SLOT_PAGES))
+		return false;
+	atomic_long_inc(&hkr_pool_stats.poisoned);
+	atomic_long_dec(&hkr_pool_stats.live);
+	return true;
+}
+
+/* false: a page is poisoned, the folio was given up */
 static bool hkr_folio_zero(struct folio *folio)
 {
 	unsigned long i;
 
+	if (hkr_folio_give_up(folio))
+		return false;
 	for (i = 0; i < HKR_SLOT_PAGES; i++) {
-		struct page *page = folio_page(folio, i);
-
-		if (unlikely(PageHWPoison(page))) {
-			atomic_long_inc(&hkr_pool_stats.poisoned);
-			atomic_long_dec(&hkr_pool_stats.live);
-			return false;
-		}
-		clear_highpage(page);
+		clear_highpage(folio_page(folio, i));
 		if (i % 64 == 63)
 			cond_resched();
 	}
@@ -183,9 +203,11 @@ static struct folio *hkr_pool_take_from(int nid, enum hkr_served *served)
 	if (!pool)
 		return NULL;
 	*served = HKR_SERVED_CLEAN;
-	folio = hkr_pool_pop(pool, true);
-	if (folio)
-		return folio;
+	do {
+		folio = hkr_pool_pop(pool, true);
+		if (folio && !hkr_folio_give_up(folio))
+			return folio;
+	} while (folio);
 	*served = HKR_SERVED_DIRTY;
 	return hkr_pool_zero_one(pool, &hkr_pool_stats.inline_bytes,
 				 &hkr_pool_stats.inline_ns);
@@ -206,8 +228,8 @@ struct folio *hkr_pool_take(int nid, enum hkr_served *served)
 	int other;
 
 	might_sleep();
-	if (nid == HKR_NODE_ANY)
-		nid = numa_mem_id();
+	nid = nid == HKR_NODE_ANY ? numa_mem_id() :
+				    array_index_nospec(nid, MAX_NUMNODES);
 
 	folio = hkr_pool_take_from(nid, served);
 	if (folio)
@@ -228,6 +250,18 @@ struct folio *hkr_pool_take(int nid, enum hkr_served *served)
 
 	*served = HKR_SERVED_NEW;
 	return hkr_folio_alloc(HKR_GFP_INLINE, nid);
+}
+
+/**
+ * hkr_pool_take_hard - a zeroed folio for a fault that would fail without it
+ * @nid: node to prefer, or HKR_NODE_ANY
+ *
+ * May reclaim. NULL when that does not help.
+ */
+struct folio *hkr_pool_take_hard(int nid)
+{
+	return hkr_folio_alloc(HKR_GFP_REFILL, nid == HKR_NODE_ANY ?
+					       numa_mem_id() : nid);
 }
 
 /**
@@ -285,14 +319,15 @@ static bool hkr_reserve_short(void)
 	return atomic_long_read(&hkr_pool_stats.live) < hkr_limits.reserve;
 }
 
-/* one folio towards the reserve, from @pool's node or failing that any */
+/* one folio towards the reserve, from @pool's node */
 static bool hkr_pool_refill_one(struct hkr_pool *pool)
 {
 	struct folio *folio;
 
 	if (!hkr_reserve_short())
 		return true;
-	folio = hkr_folio_alloc(HKR_GFP_REFILL, pool->nid);
+	/* another node's thread sees to another node */
+	folio = hkr_folio_alloc(HKR_GFP_REFILL | __GFP_THISNODE, pool->nid);
 	if (!folio)
 		return false;
 	hkr_pool_give_clean(folio);
@@ -359,8 +394,6 @@ static void hkr_pool_free(struct hkr_pool *pool)
 {
 	struct folio *folio;
 
-	if (pool->thread)
-		kthread_stop(pool->thread);
 	while ((folio = hkr_pool_pop(pool, true)))
 		hkr_folio_leave(folio);
 	while ((folio = hkr_pool_pop(pool, false)))
@@ -414,6 +447,8 @@ int hkr_pool_init(void)
 	}
 	hkr_pool_reserve();
 	for_each_node_state(nid, N_MEMORY) {
+		if (!hkr_pools[nid])
+			continue;
 		thread = kthread_create_on_node(hkr_pool_thread, hkr_pools[nid],
 						nid, "hakmem_zero/%d", nid);
 		if (IS_ERR(thread))
@@ -435,6 +470,10 @@ void hkr_pool_exit(void)
 {
 	int nid;
 
+	/* all threads first: one may give a folio to another node's pool */
+	for_each_node(nid)
+		if (hkr_pools[nid] && hkr_pools[nid]->thread)
+			kthread_stop(hkr_pools[nid]->thread);
 	for_each_node(nid) {
 		if (!hkr_pools[nid])
 			continue;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Caps, in slots, per open file and per user.
+ * Caps, in slots, per open file, per user and for all together: a user may have
+ * others at his command, by subordinate ids.
  *
  * A slot is charged when it is handed out, backed or not, so that a touch can
  * never fail for a cap. A folio that something still pins after its slot let
@@ -15,6 +16,7 @@
 
 static LIST_HEAD(hkr_users);
 static DEFINE_MUTEX(hkr_users_lock);
+static atomic_long_t hkr_charged;	/* slots, all users */
 
 /**
  * hkr_user_get - the record of a user, made when there is none
@@ -74,12 +76,19 @@ int hkr_charge(struct hkr_view *view, unsigned long nr)
 		return -EDQUOT;
 
 	charged = atomic_long_add_return(nr, &view->user->charged);
-	if (charged > (long)hkr_limits.user_max) {
-		atomic_long_sub(nr, &view->user->charged);
-		return -EDQUOT;
-	}
+	if (charged > (long)hkr_limits.user_max)
+		goto uncharge_user;
+	charged = atomic_long_add_return(nr, &hkr_charged);
+	if (charged > (long)hkr_limits.total_max)
+		goto uncharge_total;
 	view->charged += nr;
 	return 0;
+
+uncharge_total:
+	atomic_long_sub(nr, &hkr_charged);
+uncharge_user:
+	atomic_long_sub(nr, &view->user->charged);
+	return -EDQUOT;
 }
 
 /**
@@ -92,6 +101,31 @@ void hkr_uncharge(struct hkr_view *view, unsigned long nr)
 	lockdep_assert_held(&view->lock);
 	view->charged -= nr;
 	atomic_long_sub(nr, &view->user->charged);
+	atomic_long_sub(nr, &hkr_charged);
+}
+
+/**
+ * hkr_charge_orphan - a user's slot is uncharged, but its memory is not free yet
+ * @user: whose it is; keeps a reference
+ *
+ * Cannot be refused: above a cap, nothing more is handed out until it is free.
+ */
+void hkr_charge_orphan(struct hkr_user *user)
+{
+	refcount_inc(&user->refs);
+	atomic_long_inc(&user->charged);
+	atomic_long_inc(&hkr_charged);
+}
+
+/**
+ * hkr_uncharge_orphan - the memory is free
+ * @user: of hkr_charge_orphan()
+ */
+void hkr_uncharge_orphan(struct hkr_user *user)
+{
+	atomic_long_dec(&user->charged);
+	atomic_long_dec(&hkr_charged);
+	hkr_user_put(user);
 }
 
 /**
@@ -102,10 +136,13 @@ unsigned long hkr_room(struct hkr_view *view)
 {
 	unsigned long open_room = hkr_limits.open_max - view->charged;
 	long charged = atomic_long_read(&view->user->charged);
-	unsigned long user_room = 0;
+	long total = atomic_long_read(&hkr_charged);
+	unsigned long user_room = 0, total_room = 0;
 
 	lockdep_assert_held(&view->lock);
 	if (charged < (long)hkr_limits.user_max)
 		user_room = hkr_limits.user_max - charged;
-	return min(open_room, user_room);
+	if (total < (long)hkr_limits.total_max)
+		total_room = hkr_limits.total_max - total;
+	return min3(open_room, user_room, total_room);
 }

@@ -125,7 +125,11 @@ static void hkr_refresh_locked(struct hkr_view *view,
 	atomic64_add(nr, &view->count.refreshed);
 }
 
-/* gathers without the lock, and so checks the run twice */
+/*
+ * Gathers without the lock, and so checks the run twice. The new memory is
+ * charged beside the old until the old is gone, or for good where a pin makes
+ * an orphan of it: the caps hold for FRESH as well.
+ */
 static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 {
 	LIST_HEAD(folios);
@@ -135,21 +139,24 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 	if (ret)
 		return ret;
 	ret = hkr_check_handed_locked(view, range->first, range->nr_slots);
+	if (!ret)
+		ret = hkr_charge(view, range->nr_slots);
 	hkr_view_leave(view);
 	if (ret)
 		return ret;
 
 	ret = hkr_gather(view, HKR_NODE_ANY, range->nr_slots, &folios);
-	if (ret)
-		goto give_back;
-	ret = hkr_view_enter(view);
-	if (ret)
-		goto give_back;
-	ret = hkr_check_handed_locked(view, range->first, range->nr_slots);
+	/* not killable: the charge must be given back */
+	mutex_lock(&view->lock);
+	if (!ret && view->phase != HKR_MAPPED)
+		ret = -EBADFD;
+	if (!ret)
+		ret = hkr_check_handed_locked(view, range->first,
+					      range->nr_slots);
 	if (!ret)
 		hkr_refresh_locked(view, range, &folios);
-	hkr_view_leave(view);
-give_back:
+	hkr_uncharge(view, range->nr_slots);
+	mutex_unlock(&view->lock);
 	hkr_give_back(&folios, 0);
 	return ret;
 }

@@ -20,10 +20,11 @@
  *
  * Errors mean the same in every command, and an error changes nothing:
  *
- *   %EINVAL      a size, count, pointer alignment or combination that can
- *                never be right, or a reserved field that is not zero
- *   %E2BIG       a byte is set beyond the last field this kernel knows, or an
- *                array is longer than %HKR_MAX_BATCH
+ *   %EINVAL      a size, pointer alignment or combination that can never be
+ *                right, a count of zero, or a reserved field that is not zero
+ *   %E2BIG       a byte is set beyond the last field this kernel knows, a
+ *                structure is larger than a page, or an array is longer than
+ *                %HKR_MAX_BATCH
  *   %EOPNOTSUPP  a flag or mode this kernel does not know; for SETUP also that
  *                huge pages are disabled for this process by prctl()
  *   %ENOTTY      no such command
@@ -33,11 +34,12 @@
  *   %EBADFD      no SETUP yet, or the arena is not mapped (any more)
  *   %EBUSY       SETUP or the arena mapping was made before, or a slot is in
  *                the middle of another call
- *   %ERANGE      a slot number outside the arena
+ *   %ERANGE      a run that reaches outside the arena
  *   %ENXIO       a slot that is not handed out; for a NUMA node: not online
- *   %EEXIST      a slot that ought to be free or without memory is not
+ *   %EEXIST      nothing to do: every slot of an AT run is handed out already,
+ *                or a slot of MOVE's target holds memory
  *   %ENOSPC      no run of that many free slots is left in the arena
- *   %EDQUOT      the cap of this open file or of this user
+ *   %EDQUOT      the cap of this open file, of this user or of all users
  *   %ENOMEM      no memory could be had without hurting others
  *   %EINTR       the caller is being killed
  *
@@ -268,9 +270,11 @@ struct hkr_handout {
  *        out. Works on BUSY and IDLE slots.
  * IDLE   as if the owner had marked the words idle: contents disposable
  * FRESH  new zeroed memory in place, words BUSY; MADV_DONTNEED without the
- *        zeroing at the next touch
+ *        zeroing at the next touch. Old and new memory count against the caps
+ *        until the old is gone
  * MOVE   the memory of [first, first + nr) moves to [to, to + nr), which is
- *        handed out and holds none; contents stay, the source is then EMPTY
+ *        handed out and holds none; contents stay, the source is then EMPTY.
+ *        A touch of either run meanwhile is SIGBUS
  */
 #define HKR_RECYCLE_DROP	0U
 #define HKR_RECYCLE_IDLE	1U
