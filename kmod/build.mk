@@ -12,11 +12,13 @@ KMOD_ARGS_planted := KCFLAGS=-DHKR_PLANT_LATE_LOCK
 KMOD_ARGS_w1 := W=1
 KMOD_ARGS_sparse := C=2
 
-# The newest installed headers of a series; KDIR_6.1=... overrides.
-kmod_headers = $(shell ls -d /usr/src/linux-headers-$(1).*-cloud-amd64 2>/dev/null | sort -V | tail -n 1)
+# The newest headers of a series; KDIR_6.1=... overrides.  Those that get-kernel keeps under
+# build/kernels it is asked to see to: they may still be in the cache, or be of the version before.
+kmod_headers = $(shell tools/vm/get-kernel --headers $(1))
 $(foreach k,$(KERNELS),$(eval KDIR_$(k) ?= $(call kmod_headers,$(k))))
 
 KMOD_READY := $(foreach k,$(KERNELS),$(if $(KDIR_$(k)),$(k)))
+KMOD_UNPACK := $(foreach k,$(KERNELS),$(if $(filter $(CURDIR)/build/kernels/%,$(KDIR_$(k))),unpack-$(k)))
 KMOD_SRC := Kbuild $(wildcard kmod/*.[ch] uapi/*.h uapi/linux/*.h)
 
 # Notes that say nothing about our code.
@@ -28,21 +30,28 @@ kmod: $(KMOD_READY:%=$(B)/kmod/%/hakmem_region.ko) ## the module, for each kerne
 
 # The builds for warnings start afresh, since a file that is not compiled again does not warn again.
 # Everything Kbuild says goes to $(@D)/log, from which the static checks read the warnings.  MAKEFLAGS
-# loses what was set on our command line: CFLAGS or CC for user space are none of the kernel's.
-$(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC)
+# loses what was set on our command line: CFLAGS or CC for user space are none of the kernel's.  Since
+# the line runs under make -n too, it looks for that itself.
+$(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC) | $(KMOD_UNPACK)
 	$(eval kmod_k := $(firstword $(subst -, ,$*)))
 	$(eval kmod_variant := $(word 2,$(subst -, ,$*)))
 	$(call say,KBUILD,$@)
 	@test -n '$(KDIR_$(kmod_k))' || { \
-		echo 'no headers for Linux $(kmod_k) in /usr/src; run: sh tools/hk deps' >&2; exit 1; }
+		echo 'no headers for Linux $(kmod_k); run: sh tools/hk deps' >&2; exit 1; }
 	$(if $(filter w1 sparse,$(kmod_variant)),@rm -rf $(@D))
 	@mkdir -p $(@D)/kmod
 	@find $(@D) -xtype l -delete
 	@ln -sfn $(CURDIR)/Kbuild $(CURDIR)/uapi $(@D)/
 	@ln -sf $(CURDIR)/kmod/*.[ch] $(@D)/kmod/
-	+$(Q)MAKEFLAGS="$${MAKEFLAGS%% -- *}" $(MAKE) -C $(KDIR_$(kmod_k)) M=$(abspath $(@D)) V=$(V) \
+	+$(Q)case "$${MAKEFLAGS%% *}" in --*) ;; *n*) exit 0 ;; esac; \
+		MAKEFLAGS="$${MAKEFLAGS%% -- *}" $(MAKE) -C $(KDIR_$(kmod_k)) M=$(abspath $(@D)) V=$(V) \
 		$(KMOD_ARGS_$(kmod_variant)) modules >$(@D)/log 2>&1 || { \
 		cat $(@D)/log >&2; exit 1; }
 	@if [ '$(V)' = 1 ]; then cat $(@D)/log; fi
 	@grep -E '(warning|error):' $(@D)/log | grep -vE '$(KMOD_NOISE)' >&2 || :
 	@touch $@
+
+$(KMOD_UNPACK): unpack-%:
+	$(Q)tools/vm/get-kernel $*
+
+.PHONY: $(KMOD_UNPACK)
