@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A process that lies in its words, or calls at random, harms only itself: the
+ * kernel's records stay true, another process keeps its data, and every folio
+ * comes back.
+ */
+#include "hkr_test.h"
+#include <pthread.h>
+#include <time.h>
+#include "../kselftest_harness.h"
+
+#define NR_SLOTS	64
+#define SECONDS		2
+
+static volatile bool stop;
+
+static uint64_t rnd(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static bool time_is_up(time_t start)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec - start > SECONDS;
+}
+
+static time_t now_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec;
+}
+
+/* all of the control pages, header and words, as fast as it goes */
+static void *scribbler(void *arg)
+{
+	struct arena *a = arg;
+	volatile uint64_t *p = (void *)a->header;
+	size_t n = a->setup.control_size / 8;
+	size_t words = a->setup.words_offset / 8;
+	uint64_t seed = 42, i, r;
+
+	while (!stop) {
+		for (i = 0; i < 16; i++)
+			p[rnd(&seed) % n] = rnd(&seed);
+		/* words that look good are the better lies */
+		for (i = 0; i < 64; i++) {
+			r = rnd(&seed);
+			p[words + r % NR_SLOTS] =
+				HKR_WORD_MAKE(r >> 8 & 3, r >> 16 & 0xff,
+					      r >> 24 & 0x3f);
+		}
+	}
+	return NULL;
+}
+
+static long random_call(struct arena *a, uint64_t *seed)
+{
+	uint64_t r = rnd(seed);
+	uint32_t first = r >> 8 & (NR_SLOTS - 1), nr = 1 + (r >> 16 & 7);
+	uint32_t to = r >> 24 & (NR_SLOTS - 1);
+
+	switch (r % 10) {
+	case 0:
+		return handout(a, nr, COMMIT);
+	case 1:
+		return handout_at(a, first, nr, r >> 32 & 1);
+	case 2:
+		return handout(a, nr, COMMIT | FROM_IDLE);
+	case 3:
+		return handout_at(a, first, nr, COMMIT | FROM_IDLE);
+	case 4:
+		return trim(a, r >> 32 & 255, r >> 40 & 7);
+	case 5:
+		return recycle_to(a, MOVE, first, nr, to);
+	case 6:
+		return touch(slot_of(a, first) + to * PAGE, true);
+	default:
+		return recycle(a, r >> 32 & 3, first, nr);
+	}
+}
+
+/* what must hold whatever the words say */
+static bool stats_are_sane(const struct hkr_stats *st)
+{
+	return st->nr_slots == NR_SLOTS && st->handed_out <= NR_SLOTS &&
+	       st->resident <= st->handed_out && st->idle <= st->resident &&
+	       st->handed_out == st->handouts - st->dropped - st->trimmed -
+				 st->moved - st->reclaimed - st->served_idle;
+}
+
+FIXTURE(liar)
+{
+	struct arena a;
+	pid_t neighbour;
+	int sock[2];
+};
+
+/* another process, which checks its data until it is told to end */
+static int neighbour(void)
+{
+	struct arena b;
+	int i;
+
+	if (arena_open(&b, 8) || handout(&b, 4, COMMIT))
+		return 1;
+	for (i = 0; i < 4; i++)
+		fill(slot_of(&b, i), i);
+	while (getppid() != 1 && !stop)
+		for (i = 0; i < 4; i++)
+			if (!filled(slot_of(&b, i), i))
+				return 2;
+	return stats_of(&b).resident == 4 ? 0 : 3;
+}
+
+static void on_term(int sig)
+{
+	stop = true;
+}
+
+FIXTURE_SETUP(liar)
+{
+	stop = false;
+	self->neighbour = fork();
+	if (!self->neighbour) {
+		signal(SIGTERM, on_term);
+		_exit(neighbour());
+	}
+	ASSERT_EQ(0, arena_open(&self->a, NR_SLOTS));
+}
+
+FIXTURE_TEARDOWN(liar)
+{
+	int status;
+
+	kill(self->neighbour, SIGTERM);
+	EXPECT_EQ(self->neighbour, waitpid(self->neighbour, &status, 0));
+	EXPECT_EQ(0, status);
+	arena_close(&self->a);
+	EXPECT_TRUE(nothing_leaked());
+}
+
+TEST_F(liar, scribbling_over_its_words_harms_only_itself)
+{
+	struct arena *a = &self->a;
+	uint64_t seed = 4711;
+	struct hkr_stats st;
+	pthread_t thread;
+	time_t start = now_seconds();
+	long calls = 0, i;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, scribbler, a));
+	while (!time_is_up(start)) {
+		random_call(a, &seed);
+		st = stats_of(a);
+		ASSERT_TRUE(stats_are_sane(&st));
+		calls++;
+	}
+	stop = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_LE(100, calls);
+
+	/* the records still know what is handed out: drop exactly that */
+	for (i = 0; i < NR_SLOTS; i++)
+		recycle(a, DROP, i, 1);
+	st = stats_of(a);
+	EXPECT_TRUE(stats_are_sane(&st));
+	EXPECT_EQ(0, st.handed_out);
+	EXPECT_EQ(0, st.resident);
+	/* and the arena is as good as new */
+	EXPECT_EQ(0, handout_at(a, 0, 8, COMMIT));
+	EXPECT_TRUE(all_zero(a->base, 8 * SLOT));
+	EXPECT_EQ(HKR_WORD_BUSY, word_state(a, 7));
+	EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, 9));
+}
+
+TEST_F(liar, calling_with_random_structures_harms_only_itself)
+{
+	static struct hkr_handout_req array[8];
+	struct arena *a = &self->a;
+	uint64_t seed = 815, arg[32], i, r;
+	struct hkr_stats st;
+	time_t start = now_seconds();
+
+	while (!time_is_up(start)) {
+		for (i = 0; i < sizeof(array) / 8; i++) {
+			r = rnd(&seed);
+			((uint64_t *)array)[i] = r & 1 ? r >> (r >> 58) : 0;
+		}
+		for (i = 0; i < 32; i++) {
+			r = rnd(&seed);
+			/* small numbers, pointers and noise */
+			if (r & 1)
+				arg[i] = r >> 8 & 7;
+			else if (r & 2)
+				arg[i] = (uintptr_t)array;
+			else
+				arg[i] = r & 4 ? 0 : r;
+		}
+		/* size, and no flags */
+		arg[0] = 8 * (1 + (seed >> 20) % 24);
+		hkr_call(a->fd, _IO(HKR_IOC_MAGIC, 0x80 + (seed >> 8) % 8),
+			 arg);
+		random_call(a, &seed);
+		if (seed % 16)
+			continue;
+		st = stats_of(a);
+		ASSERT_TRUE(stats_are_sane(&st));
+	}
+	stop = true;
+}
+
+static void *caller(void *arg)
+{
+	uint64_t seed = (uintptr_t)&seed;
+	struct arena *a = arg;
+
+	while (!stop)
+		random_call(a, &seed);
+	return NULL;
+}
+
+/* calls of several threads, and the arena vanishes under them */
+TEST_F(liar, unmapping_under_its_own_calls_harms_only_itself)
+{
+	struct arena *a = &self->a;
+	time_t start = now_seconds();
+	pthread_t thread[2];
+	struct arena b;
+	int i;
+
+	while (!time_is_up(start)) {
+		stop = false;
+		ASSERT_EQ(0, arena_open(&b, NR_SLOTS));
+		for (i = 0; i < 2; i++)
+			ASSERT_EQ(0, pthread_create(&thread[i], NULL, caller,
+						    &b));
+		usleep(20000);
+		munmap(b.base, b.setup.arena_size);
+		usleep(2000);
+		stop = true;
+		for (i = 0; i < 2; i++)
+			pthread_join(thread[i], NULL);
+		ASSERT_EQ(-EBADFD, handout(&b, 1, COMMIT));
+		b.base = NULL;
+		arena_close(&b);
+		ASSERT_TRUE(sysfs("resident") == 4);
+	}
+	EXPECT_EQ(0, stats_of(a).handed_out);
+}
+
+TEST_HARNESS_MAIN

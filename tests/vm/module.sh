@@ -1,0 +1,136 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+#
+# The module: loading, unloading, parameters, sysfs.  Loads it itself (settings: module=none).
+set -u
+
+ko=modules/plain.ko
+dir=/sys/class/misc/hakmem_region
+n=0 bad=0
+
+# result NAME: the last command's status is the result
+result()
+{
+	status=$?
+	n=$((n + 1))
+	if [ $status = 0 ]; then
+		echo "ok $n $1"
+	else
+		echo "not ok $n $1"
+		bad=1
+	fi
+}
+
+say() { echo "# $*"; }
+
+# Everything the kernel has said since the marker before.
+mark() { echo "<5>module.sh: mark $n" >/dev/kmsg; }
+since_mark()
+{
+	dmesg | awk -v m="module.sh: mark $n" 'index($0, m) { t = "" } { t = t $0 "\n" } END { printf "%s", t }'
+}
+
+# refused ARGS... -- PATTERN: loading fails and the kernel says why
+refused()
+{
+	pattern=$1
+	shift
+	mark
+	if insmod "$ko" "$@" 2>err; then
+		say "loaded with $*"
+		rmmod hakmem_region
+		return 1
+	fi
+	since_mark | grep -q "$pattern" || {
+		say "insmod: $(cat err); the kernel:"
+		since_mark | sed 's/^/# /'
+		return 1
+	}
+	! [ -e "$dir" ]
+}
+
+cycles()
+{
+	mark
+	i=0
+	while [ $i -lt 50 ]; do
+		# In turn with the thread at work, done, and with nothing to do.
+		insmod "$ko" reserve_mb=$((i % 3 * 16)) || return 1
+		[ -c /dev/hakmem_region ] || return 1
+		[ $((i % 5)) != 0 ] || sleep 0.05
+		rmmod hakmem_region || return 1
+		i=$((i + 1))
+	done
+	[ "$(since_mark | grep -c 'unloaded, 0 live folios')" = 50 ]
+}
+
+attributes()
+{
+	for a in clean dirty epoch idle live_folios orphans poisoned pool_depth resident \
+		zero_background_ns zero_inline_ns zeroed_background_bytes zeroed_inline_bytes; do
+		v=$(cat "$dir/$a") || return 1
+		case $v in
+		'' | *[!0-9]*)
+			say "$a is '$v'"
+			return 1
+			;;
+		esac
+		# Nothing here is to be written.
+		if echo 1 2>/dev/null >"$dir/$a"; then
+			say "$a can be written"
+			return 1
+		fi
+	done
+}
+
+becomes()
+{
+	i=0
+	while [ "$(cat "$dir/$1")" != "$2" ]; do
+		i=$((i + 1))
+		[ $i -lt 30 ] || {
+			say "$1 is $(cat "$dir/$1"), not $2"
+			return 1
+		}
+		sleep 0.1
+	done
+}
+
+echo "TAP version 13"
+echo "1..12"
+
+refused 'reserve_mb=.*more than half' reserve_mb=1000000
+result "reserve_mb beyond memory is refused"
+refused 'pool_max_mb=16 is less than reserve_mb=64' reserve_mb=64 pool_max_mb=16
+result "pool_max_mb below reserve_mb is refused"
+refused 'open_max_mb' open_max_mb=1
+result "open_max_mb below a slot is refused"
+refused 'user_max_mb' user_max_mb=1
+result "user_max_mb below a slot is refused"
+refused 'invalid for parameter' reserve_mb=many
+result "a parameter that is no number is refused"
+
+insmod "$ko" reserve_mb=32 && attributes
+result "attributes are numbers and read-only"
+becomes clean 16 && becomes live_folios 16
+result "the reserve is taken at load"
+[ "$(cat /sys/module/hakmem_region/parameters/reserve_mb)" = 32 ]
+result "parameters can be read back"
+exec 9</dev/hakmem_region
+if rmmod hakmem_region 2>/dev/null; then
+	false
+else
+	exec 9<&-
+	rmmod hakmem_region
+fi
+result "unloading is refused while a file is open, and works after"
+
+insmod "$ko" reserve_mb=0 && becomes live_folios 0 && becomes pool_depth 0 &&
+	exec 9</dev/hakmem_region && exec 9<&- && rmmod hakmem_region
+result "a reserve of nothing works"
+
+cycles
+result "50 times loaded and unloaded, no folio is left"
+! dmesg | grep -E "$(cat splats)" | sed 's/^/# /' | grep .
+result "the kernel has not complained"
+exit $bad

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Memory runs out before any cap does: ENOMEM, with nothing changed. settings
+ * gives this program a small machine and caps beyond its memory.
+ */
+#include "hkr_test.h"
+#include "../kselftest_harness.h"
+
+FIXTURE(exhausted)
+{
+	struct arena a;
+	long nr;
+};
+
+FIXTURE_SETUP(exhausted)
+{
+	struct hkr_info info = { .size = sizeof(info) };
+
+	ASSERT_EQ(0, arena_open(&self->a, 512));
+	ASSERT_EQ(0, hkr_call(self->a.fd, HKR_IOC_INFO, &info));
+	/* more than there is memory */
+	ASSERT_LE(512, info.open_limit);
+	while (!handout_at(&self->a, self->nr, 1, COMMIT))
+		self->nr++;
+	TH_LOG("%ld slots", self->nr);
+	ASSERT_LE(8, self->nr);
+	ASSERT_GT(512, self->nr);
+}
+
+FIXTURE_TEARDOWN(exhausted)
+{
+	arena_close(&self->a);
+	EXPECT_TRUE(nothing_leaked());
+}
+
+TEST_F(exhausted, handout_is_enomem_and_changes_nothing)
+{
+	struct arena *a = &self->a;
+	struct hkr_stats before = stats_of(a);
+	uint64_t word = word_of(a, self->nr);
+
+	EXPECT_EQ(-ENOMEM, handout_at(a, self->nr, 1, COMMIT));
+	EXPECT_EQ(-ENOMEM, handout(a, 512 - self->nr, COMMIT));
+	EXPECT_TRUE(same_stats(a, &before));
+	EXPECT_EQ(word, word_of(a, self->nr));
+	EXPECT_EQ(SIGBUS, touch(slot_of(a, self->nr), false));
+}
+
+TEST_F(exhausted, run_is_handed_out_whole_or_not_at_all)
+{
+	struct arena *a = &self->a;
+	struct hkr_stats st;
+	long live;
+
+	/* some memory is there, but not for all of the run */
+	ASSERT_EQ(0, recycle(a, DROP, 0, 6));
+	live = sysfs("live_folios");
+	EXPECT_EQ(-ENOMEM, handout(a, 512 - self->nr, COMMIT));
+	st = stats_of(a);
+	EXPECT_EQ(self->nr - 6, st.handed_out);
+	EXPECT_EQ(self->nr - 6, st.resident);
+	/* what was gathered is back where it can be had */
+	EXPECT_LE(live, sysfs("live_folios"));
+	EXPECT_EQ(0, handout_at(a, 0, 4, COMMIT));
+	EXPECT_TRUE(all_zero(a->base, 4 * SLOT));
+}
+
+TEST_F(exhausted, fresh_is_enomem_and_keeps_contents)
+{
+	struct arena *a = &self->a;
+	struct hkr_stats before = stats_of(a);
+	int i;
+
+	for (i = 0; i < 4; i++)
+		fill(slot_of(a, i), i);
+	before = stats_of(a);
+	EXPECT_EQ(-ENOMEM, recycle(a, FRESH, 0, 4));
+	EXPECT_TRUE(same_stats(a, &before));
+	for (i = 0; i < 4; i++)
+		EXPECT_TRUE(filled(slot_of(a, i), i));
+	/* nor does MOVE or FROM_IDLE need any */
+	ASSERT_EQ(0, handout_at(a, 511, 1, 0));
+	EXPECT_EQ(0, recycle_to(a, MOVE, 0, 1, 511));
+	EXPECT_TRUE(filled(slot_of(a, 511), 0));
+	mark_idle(a, 511);
+	EXPECT_EQ(0, handout_at(a, 0, 1, COMMIT | FROM_IDLE));
+	EXPECT_TRUE(filled(slot_of(a, 0), 0));
+}
+
+TEST_F(exhausted, touch_is_sigbus_and_can_be_repeated)
+{
+	struct arena *a = &self->a;
+
+	ASSERT_EQ(0, handout_at(a, 510, 1, 0));
+	EXPECT_EQ(SIGBUS, touch(slot_of(a, 510), true));
+	EXPECT_EQ(SIGBUS, touch(slot_of(a, 510), true));
+	EXPECT_EQ(self->nr, stats_of(a).resident);
+	ASSERT_EQ(0, recycle(a, DROP, 0, 2));
+	EXPECT_EQ(0, touch(slot_of(a, 510), true));
+	EXPECT_TRUE(all_zero(slot_of(a, 510), SLOT));
+}
+
+TEST_HARNESS_MAIN
