@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The anonymous source: its window and slots, what the policies do to memory,
+ * and that a drop gives memory and addresses back.
+ */
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "backend.h"
+#include "fakedev.h"
+#include "sys.h"
+#include "tap.h"
+
+#define SLOT HKM_SLOT_SIZE
+
+static struct hkm_backend *be;
+
+static void open_window(size_t nr, enum hkm_policy policy)
+{
+	check_int(hkm_anon_open(nr, policy, false, &be), 0);
+}
+
+static void *commit(size_t nr)
+{
+	bool zeroed = false;
+	void *run = NULL;
+
+	check_int(be->ops->commit(be, nr, &run, &zeroed), 0);
+	check(zeroed);
+	return run;
+}
+
+static size_t slot_of(void *run)
+{
+	return (size_t)((char *)run - be->base) / SLOT;
+}
+
+static void window_is_aligned_and_holds_runs(void)
+{
+	char *a, *b;
+
+	open_window(10, HKM_POLICY_KEEP);
+	check_int((uintptr_t)be->base % SLOT, 0);
+	check_int(be->nr_slots, 10);
+	check(!strcmp(be->ops->name, "anon"));
+	a = commit(3);
+	b = commit(7);
+	check_int(slot_of(a), 0);
+	check_int(slot_of(b), 3);
+	memset(a, 1, 3 * SLOT);
+	memset(b, 2, 7 * SLOT);
+	check(all_bytes(a, 3 * SLOT, 1));
+	be->ops->close(be);
+}
+
+static void window_is_aligned_wherever_it_lands(void)
+{
+	char *run;
+
+	fake.misalign = true;
+	open_window(10, HKM_POLICY_KEEP);
+	check_int((uintptr_t)be->base % SLOT, 0);
+	run = commit(10);
+	memset(run, 1, 10 * SLOT);
+	be->ops->close(be);
+}
+
+static void bad_sizes_are_refused(void)
+{
+	void *run = &run;
+
+	open_window(10, HKM_POLICY_KEEP);
+	check_int(be->ops->commit(be, 0, &run, NULL), -EINVAL);
+	check_int(be->ops->commit(be, 11, &run, NULL), -ENOSPC);
+	check_int(be->ops->commit(be, SIZE_MAX, &run, NULL), -ENOSPC);
+	commit(6);
+	check_int(be->ops->commit(be, 5, &run, NULL), -ENOSPC);
+	check(run == &run);
+	commit(4);
+	check_int(be->ops->commit(be, 1, &run, NULL), -ENOSPC);
+	check_int(hkm_anon_open(4, (enum hkm_policy)3, false, &be), -EINVAL);
+	check_int(hkm_anon_open(SIZE_MAX, HKM_POLICY_KEEP, false, &be), -EINVAL);
+}
+
+static void lowest_hole_that_fits_is_used(void)
+{
+	void *run[8];
+
+	open_window(200, HKM_POLICY_KEEP);
+	for (int i = 0; i < 8; i++)
+		run[i] = commit(20);
+	check_int(be->ops->drop(be, run[1], 20), 0);
+	check_int(be->ops->drop(be, run[3], 20), 0);
+	check_int(be->ops->drop(be, run[4], 20), 0);
+	check_int(slot_of(commit(30)), 60);
+	check_int(slot_of(commit(5)), 20);
+	check_int(slot_of(commit(15)), 25);
+	check_int(slot_of(commit(11)), 160);
+	check_int(slot_of(commit(10)), 90);
+}
+
+#define MODEL_SLOTS 150
+
+/* runs never overlap and are always the first fit */
+static void slots_follow_the_model(void)
+{
+	bool used[MODEL_SLOTS] = { false };
+	struct { size_t at, nr; } live[MODEL_SLOTS];
+	size_t nr_live = 0;
+	uint64_t seed = 1;
+
+	open_window(MODEL_SLOTS, HKM_POLICY_KEEP);
+	for (int op = 0; op < 5000; op++) {
+		size_t nr = 1 + next_random(&seed) % 70, at = 0, n = 0;
+		void *run;
+		int err;
+
+		if (nr_live && next_random(&seed) % 2) {
+			size_t i = next_random(&seed) % nr_live;
+
+			check_int(be->ops->drop(be, be->base + live[i].at * SLOT,
+						live[i].nr), 0);
+			memset(&used[live[i].at], 0, live[i].nr);
+			live[i] = live[--nr_live];
+			continue;
+		}
+		while (at + n < MODEL_SLOTS && n < nr)
+			if (used[at + n])
+				at += n + 1, n = 0;
+			else
+				n++;
+		err = be->ops->commit(be, nr, &run, NULL);
+		check_int(err, n == nr ? 0 : -ENOSPC);
+		if (err)
+			continue;
+		check_int(slot_of(run), at);
+		memset(&used[at], 1, nr);
+		live[nr_live].at = at;
+		live[nr_live++].nr = nr;
+	}
+}
+
+static void drop_gives_memory_back(void)
+{
+	char *run;
+
+	open_window(10, HKM_POLICY_KEEP);
+	run = commit(4);
+	memset(run, 1, 4 * SLOT);
+	check_int(resident_pages(run, 4 * SLOT), 4 * SLOT / 4096);
+	check_int(be->ops->drop(be, run, 4), 0);
+	check_int(resident_pages(run, 4 * SLOT), 0);
+	check(commit(4) == run);
+	check(all_bytes(run, 4 * SLOT, 0));
+}
+
+static void touch_after_drop(void)
+{
+	volatile char *run;
+
+	signal(SIGSEGV, SIG_DFL);	/* not the sanitizer's report */
+	open_window(10, HKM_POLICY_KEEP);
+	run = commit(1);
+	*run = 1;
+	be->ops->drop(be, (void *)run, 1);
+	*run = 1;
+}
+
+static void dropped_run_faults(void)
+{
+	char text[4096];
+	int status = run_child(touch_after_drop, text, sizeof(text));
+
+	check(WIFSIGNALED(status));
+	check_int(WTERMSIG(status), SIGSEGV);
+}
+
+static void neighbours_survive_a_drop(void)
+{
+	char *a, *b, *c;
+
+	open_window(3, HKM_POLICY_KEEP);
+	a = commit(1);
+	b = commit(1);
+	c = commit(1);
+	memset(a, 1, SLOT);
+	memset(b, 2, SLOT);
+	memset(c, 3, SLOT);
+	be->ops->drop(be, b, 1);
+	check(all_bytes(a, SLOT, 1));
+	check(all_bytes(c, SLOT, 3));
+}
+
+/* ---- policies ------------------------------------------------------------- */
+
+static char *make_idle(enum hkm_policy policy)
+{
+	char *run;
+
+	open_window(4, policy);
+	run = commit(2);
+	memset(run, 7, 2 * SLOT);
+	be->ops->idle(be, run, 2);
+	return run;
+}
+
+static void keep_keeps_memory(void)
+{
+	char *run = make_idle(HKM_POLICY_KEEP);
+
+	check_int(resident_pages(run, 2 * SLOT), 2 * SLOT / 4096);
+	check_int(be->ops->reuse(be, run, 2), 0);
+	check(all_bytes(run, 2 * SLOT, 7));
+}
+
+static void dontneed_gives_memory_back_at_once(void)
+{
+	char *run = make_idle(HKM_POLICY_DONTNEED);
+
+	check_int(resident_pages(run, 2 * SLOT), 0);
+	check_int(be->ops->reuse(be, run, 2), 0);
+	check(all_bytes(run, 2 * SLOT, 0));
+	memset(run, 1, 2 * SLOT);
+}
+
+static size_t lazy_free_kib(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "r");
+	size_t kib = 0;
+	char line[256];
+
+	while (fgets(line, sizeof(line), f))
+		sscanf(line, "LazyFree: %zu kB", &kib);
+	fclose(f);
+	return kib;
+}
+
+static void free_lets_the_kernel_take_memory(void)
+{
+	char *run = make_idle(HKM_POLICY_FREE);
+
+	/* some pages of each processor still wait in a batch */
+	check(lazy_free_kib() >= 3072);
+	check_int(be->ops->reuse(be, run, 2), 0);
+	memset(run, 1, 2 * SLOT);
+	check_int(lazy_free_kib(), 0);
+	check(all_bytes(run, 2 * SLOT, 1));
+}
+
+static void policy_can_change(void)
+{
+	char *run = make_idle(HKM_POLICY_KEEP);
+
+	hkm_anon_set_policy(be, HKM_POLICY_DONTNEED);
+	check_int(be->ops->reuse(be, run, 2), 0);
+	be->ops->idle(be, run, 2);
+	check_int(resident_pages(run, 2 * SLOT), 0);
+}
+
+static void fresh_reads_zero_and_stays_open(void)
+{
+	char *run;
+
+	open_window(4, HKM_POLICY_KEEP);
+	run = commit(2);
+	memset(run, 7, 2 * SLOT);
+	check_int(be->ops->fresh(be, run, 2), 0);
+	check(all_bytes(run, 2 * SLOT, 0));
+	memset(run, 1, 2 * SLOT);
+}
+
+static void evict_gives_an_idle_run_back(void)
+{
+	char *run = make_idle(HKM_POLICY_KEEP);
+
+	be->ops->evict(be, run, 2);
+	check_int(resident_pages(run, 2 * SLOT), 0);
+	check(commit(4) == run);
+}
+
+static void thp_is_only_advice(void)
+{
+	char *run;
+
+	check_int(hkm_anon_open(4, HKM_POLICY_KEEP, true, &be), 0);
+	run = commit(2);
+	memset(run, 7, 2 * SLOT);
+	be->ops->drop(be, run, 2);
+	run = commit(4);
+	check(all_bytes(run, 4 * SLOT, 0));
+}
+
+/* ---- fork ----------------------------------------------------------------- */
+
+#define HOLES 8000
+
+static int stop;
+
+/* every other slot is taken, so a run of two is a long search under the lock */
+static void *search_and_drop(void *arg)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		be->ops->drop(be, commit(2), 2);
+	return arg;
+}
+
+static void commit_in_child(void)
+{
+	alarm(5);
+	commit(2);
+}
+
+static void forked_child_can_commit(void)
+{
+	pthread_t thread;
+	char text[4096];
+	char *first;
+
+	open_window(2 * HOLES + 64, HKM_POLICY_KEEP);
+	first = commit(2 * HOLES);
+	for (size_t i = 0; i < HOLES; i++)
+		be->ops->drop(be, first + 2 * i * SLOT, 1);
+	pthread_create(&thread, NULL, search_and_drop, NULL);
+	for (int i = 0; i < 15; i++)
+		check(exited_well(run_child(commit_in_child, text,
+					    sizeof(text))));
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+
+/* ---- size of the window --------------------------------------------------- */
+
+static void default_window_suits_the_machine(void)
+{
+	size_t ram = hkm_sys_ram();
+
+	open_window(0, HKM_POLICY_KEEP);
+	check(be->nr_slots * SLOT >= ram || be->nr_slots >= 1024);
+	check(be->nr_slots * SLOT <= 2 * (ram + SLOT));
+	be->ops->close(be);
+}
+
+#ifndef SANITIZED	/* sanitizers need terabytes of address space */
+static void window_follows_the_address_limit(void)
+{
+	struct rlimit limit = { (size_t)1 << 30, RLIM_INFINITY };
+
+	check_int(setrlimit(RLIMIT_AS, &limit), 0);
+	check_int(hkm_default_slots(), 256);
+	open_window(0, HKM_POLICY_KEEP);
+	check(be->nr_slots <= 256);
+	check(be->nr_slots >= 32);
+}
+#endif
+
+static void close_unmaps_everything(void)
+{
+	char *base;
+
+	open_window(10, HKM_POLICY_KEEP);
+	base = be->base;
+	commit(4);
+	be->ops->close(be);
+	check(resident_pages(base, 10 * SLOT) == SIZE_MAX);
+}
+
+static const struct tap_case cases[] = {
+	CASE(window_is_aligned_and_holds_runs),
+	CASE(window_is_aligned_wherever_it_lands),
+	CASE(bad_sizes_are_refused),
+	CASE(lowest_hole_that_fits_is_used),
+	CASE(slots_follow_the_model),
+	CASE(drop_gives_memory_back),
+	CASE(dropped_run_faults),
+	CASE(neighbours_survive_a_drop),
+	CASE(keep_keeps_memory),
+	CASE(dontneed_gives_memory_back_at_once),
+	CASE(free_lets_the_kernel_take_memory),
+	CASE(policy_can_change),
+	CASE(fresh_reads_zero_and_stays_open),
+	CASE(evict_gives_an_idle_run_back),
+	CASE(forked_child_can_commit),
+	CASE(thp_is_only_advice),
+#ifndef SANITIZED
+	CASE(window_follows_the_address_limit),
+#endif
+	CASE(default_window_suits_the_machine),
+	CASE(close_unmaps_everything),
+};
+
+TAP_MAIN(cases)

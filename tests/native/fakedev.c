@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <hakmem.h>
+#include <linux/hakmem_region.h>
+
+#include "fakedev.h"
+
+#define MAX_SLOTS 4096
+
+struct fakedev fake = {
+	.abi_version = HKR_ABI_VERSION,
+	.max_slots = 512,
+};
+
+/* protects taken; words change by compare-and-swap, as in the kernel */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static bool taken[MAX_SLOTS];
+static struct hkr_control *control;
+static uint64_t *words;
+static int memfd = -1;
+
+#define count(field) __atomic_fetch_add(&fake.field, 1, __ATOMIC_RELAXED)
+
+/* ---- what the kernel does on its own -------------------------------------- */
+
+static void punch(size_t first, size_t nr)
+{
+	fallocate(memfd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		  (off_t)(first << HKR_SLOT_SHIFT),
+		  (off_t)(nr << HKR_SLOT_SHIFT));
+}
+
+bool fake_reclaim_begin(size_t slot)
+{
+	uint64_t old = __atomic_load_n(&words[slot], __ATOMIC_RELAXED);
+
+	if (HKR_WORD_STATE(old) != HKR_WORD_IDLE)
+		return false;
+	return __atomic_compare_exchange_n(&words[slot], &old,
+			old | HKR_WORD_RECLAIM, false, __ATOMIC_ACQ_REL,
+			__ATOMIC_RELAXED);
+}
+
+static uint64_t next_gen(uint64_t word)
+{
+	return (HKR_WORD_GEN(word) + 1) & 0xffffffff;
+}
+
+void fake_reclaim_end(size_t slot, bool take)
+{
+	uint64_t old = __atomic_load_n(&words[slot], __ATOMIC_RELAXED);
+	uint64_t word;
+
+	if (!take) {
+		word = (old & ~HKR_WORD_STATE_MASK) | HKR_WORD_IDLE;
+		__atomic_store_n(&words[slot], word, __ATOMIC_RELEASE);
+		return;
+	}
+	punch(slot, 1);
+	pthread_mutex_lock(&lock);
+	word = HKR_WORD_MAKE(HKR_WORD_EMPTY, 0, next_gen(old));
+	taken[slot] = false;
+	__atomic_store_n(&words[slot], word, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&lock);
+}
+
+size_t fake_reclaim(size_t first, size_t nr)
+{
+	size_t got = 0;
+
+	for (size_t i = first; i < first + nr; i++) {
+		if (!fake_reclaim_begin(i))
+			continue;
+		fake_reclaim_end(i, true);
+		got++;
+	}
+	return got;
+}
+
+bool fake_is_taken(size_t slot)
+{
+	bool is;
+
+	pthread_mutex_lock(&lock);
+	is = taken[slot];
+	pthread_mutex_unlock(&lock);
+	return is;
+}
+
+uint64_t fake_word(size_t slot)
+{
+	return __atomic_load_n(&words[slot], __ATOMIC_RELAXED);
+}
+
+void fake_set_epoch(uint32_t epoch)
+{
+	__atomic_store_n(&control->epoch, epoch, __ATOMIC_RELAXED);
+}
+
+bool fake_has_memory(size_t slot)
+{
+	off_t at = (off_t)(slot << HKR_SLOT_SHIFT);
+	off_t data = lseek(memfd, at, SEEK_DATA);
+
+	return data >= 0 && data < at + (off_t)HKR_SLOT_SIZE;
+}
+
+/* ---- the system calls ----------------------------------------------------- */
+
+#define WRAP(ret, name, params)		\
+	ret __real_##name params;	\
+	ret __wrap_##name params;	\
+	ret __wrap_##name params
+
+WRAP(int, hkm_sys_region_open, (void))
+{
+	size_t room = 4096 + MAX_SLOTS * sizeof(*words);
+
+	if (!fake.enabled)
+		return __real_hkm_sys_region_open();
+	count(opens);
+	if (fake.open_error)
+		return fake.open_error;
+	memfd = memfd_create("fakedev", MFD_CLOEXEC);
+	if (ftruncate(memfd, (off_t)(HKR_OFF_CONTROL + room)))
+		abort();
+	control = mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_SHARED, memfd,
+		       (off_t)HKR_OFF_CONTROL);
+	if (control == MAP_FAILED)
+		abort();
+	words = (uint64_t *)((char *)control + 4096);
+	control->magic = HKR_CONTROL_MAGIC;
+	memset(taken, 0, sizeof(taken));
+	return dup(memfd);
+}
+
+WRAP(int, hkm_sys_region_info, (int fd, struct hkr_info *info))
+{
+	if (!fake.enabled)
+		return __real_hkm_sys_region_info(fd, info);
+	info->abi_version = fake.abi_version;
+	info->slot_size = HKR_SLOT_SIZE;
+	info->max_slots = fake.max_slots;
+	return 0;
+}
+
+WRAP(int, hkm_sys_region_setup, (int fd, struct hkr_setup *setup))
+{
+	if (!fake.enabled)
+		return __real_hkm_sys_region_setup(fd, setup);
+	if (!setup->nr_slots || setup->nr_slots > fake.max_slots)
+		return -EINVAL;
+	fake.nr_slots = setup->nr_slots;
+	setup->arena_offset = HKR_OFF_ARENA;
+	setup->arena_size = setup->nr_slots << HKR_SLOT_SHIFT;
+	setup->control_offset = HKR_OFF_CONTROL;
+	setup->control_size = 4096 + MAX_SLOTS * sizeof(*words);
+	setup->words_offset = 4096;
+	return 0;
+}
+
+/*
+ * The library gets the mapping that is used here, because ThreadSanitizer takes
+ * a word that is reached at two addresses for two words.
+ */
+WRAP(void *, hkm_sys_mmap, (void *addr, size_t size, int prot, int flags,
+			    int fd, uint64_t offset))
+{
+	char *map;
+
+	if (fake.enabled && offset == HKR_OFF_CONTROL)
+		return control;
+	if (fake.misalign && !addr) {
+		/* a device that does not align refuses what is not aligned */
+		if (fd >= 0)
+			return (void *)(intptr_t)-EINVAL;
+		map = __real_hkm_sys_mmap(NULL, size + 2 * HKR_SLOT_SIZE, prot,
+					  flags, fd, offset);
+		map += -(uintptr_t)map % HKR_SLOT_SIZE;
+		return map + 4096;
+	}
+	return __real_hkm_sys_mmap(addr, size, prot, flags, fd, offset);
+}
+
+static bool is_free_run(size_t first, size_t nr)
+{
+	for (size_t i = first; i < first + nr; i++)
+		if (taken[i])
+			return false;
+	return true;
+}
+
+static int find_run(struct hkr_handout_req *req)
+{
+	size_t nr_free = 0;
+
+	if (!(req->flags & HKR_HANDOUT_AT)) {
+		for (size_t i = 0; i + req->nr_slots <= fake.nr_slots; i++) {
+			if (!is_free_run(i, req->nr_slots))
+				continue;
+			req->first = i;
+			return 0;
+		}
+		return -ENOSPC;
+	}
+	for (size_t i = req->first; i < req->first + req->nr_slots; i++)
+		nr_free += !taken[i];
+	return nr_free ? 0 : -EEXIST;
+}
+
+static int handout_one(struct hkr_handout_req *req)
+{
+	int err = fake.handout_error;
+
+	pthread_mutex_lock(&lock);
+	if (!err)
+		err = find_run(req);
+	for (size_t i = req->first; !err && i < req->first + req->nr_slots; i++) {
+		uint64_t old = fake_word(i);
+
+		if (taken[i]) {	/* AT: an IDLE word becomes BUSY */
+			if (HKR_WORD_STATE(old) == HKR_WORD_IDLE)
+				__atomic_compare_exchange_n(&words[i], &old,
+					(old & ~HKR_WORD_STATE_MASK) |
+					HKR_WORD_BUSY, false, __ATOMIC_ACQ_REL,
+					__ATOMIC_RELAXED);
+			continue;
+		}
+		taken[i] = true;
+		req->nr_zeroed++;
+		__atomic_store_n(&words[i], HKR_WORD_MAKE(HKR_WORD_BUSY, 0,
+				 next_gen(old)), __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+	return err;
+}
+
+WRAP(int, hkm_sys_region_handout, (int fd, struct hkr_handout *handout))
+{
+	struct hkr_handout_req *req;
+
+	if (!fake.enabled)
+		return __real_hkm_sys_region_handout(fd, handout);
+	req = (void *)(uintptr_t)handout->reqs;
+	if (!(req->flags & HKR_HANDOUT_AT)) {
+		count(handouts);
+	} else {
+		count(at_handouts);
+		if (fake.before_at)
+			fake.before_at();
+	}
+	if (fake.handout_call_error)
+		return fake.handout_call_error;
+	req->result = handout_one(req);
+	return !req->result;
+}
+
+static int check_taken(const struct hkr_range *range)
+{
+	if (range->first + range->nr_slots > fake.nr_slots)
+		return -ERANGE;
+	for (size_t i = range->first; i < range->first + range->nr_slots; i++)
+		if (!taken[i])
+			return -ENXIO;
+	return 0;
+}
+
+static void recycle_one(const struct hkr_recycle *recycle,
+			struct hkr_range *range)
+{
+	pthread_mutex_lock(&lock);
+	range->result = check_taken(range);
+	if (!range->result)
+		punch(range->first, range->nr_slots);
+	for (size_t i = range->first;
+	     !range->result && recycle->mode == HKR_RECYCLE_DROP &&
+	     i < range->first + range->nr_slots; i++) {
+		taken[i] = false;
+		__atomic_store_n(&words[i], HKR_WORD_MAKE(HKR_WORD_EMPTY, 0,
+				 next_gen(fake_word(i))), __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
+{
+	struct hkr_range *range;
+
+	if (!fake.enabled)
+		return __real_hkm_sys_region_recycle(fd, recycle);
+	range = (void *)(uintptr_t)recycle->ranges;
+	if (recycle->mode == HKR_RECYCLE_DROP)
+		count(drops);
+	else
+		count(fresh);
+	recycle_one(recycle, range);
+	return !range->result;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef FAKEDEV_H
+#define FAKEDEV_H
+
+/*
+ * A stand-in for /dev/hakmem_region, in this process: an arena and control
+ * pages in a memfd, and the kernel's record of slots in an array. It is put in
+ * with ld's --wrap in front of hkm_sys_region_*(), so that the library's own
+ * file is tested as it is, together with what only the kernel can do: take
+ * idle slots away, at any moment. While `enabled` is false the real calls are
+ * made.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct fakedev {
+	bool enabled;
+	int open_error;		/* negative errno, or 0 */
+	int handout_error;	/* result of every request, or 0 */
+	int handout_call_error;	/* of the call as a whole, or 0 */
+	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
+	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
+	uint32_t abi_version;
+	size_t max_slots;
+
+	/* what happened, atomic */
+	int opens, handouts, at_handouts, drops, fresh;
+	size_t nr_slots;	/* as SETUP was told */
+};
+
+extern struct fakedev fake;
+
+/* the kernel takes slots back that are idle; how many it got */
+size_t fake_reclaim(size_t first, size_t nr);
+
+/* its two halves: IDLE -> RECLAIM, then -> EMPTY, or back to IDLE */
+bool fake_reclaim_begin(size_t slot);
+void fake_reclaim_end(size_t slot, bool take);
+
+bool fake_is_taken(size_t slot);
+uint64_t fake_word(size_t slot);
+void fake_set_epoch(uint32_t epoch);
+bool fake_has_memory(size_t slot);
+
+#endif /* FAKEDEV_H */

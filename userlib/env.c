@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The environment, and the library's few words on stderr.
+ *
+ * Messages go out in one write(), without stdio: they may be sent while the
+ * program is inside stdio itself, and never change errno.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "compiler.h"
+#include "env.h"
+#include "sys.h"
+
+void hkm_message(const char *fmt, ...)
+{
+	static const char prefix[] = "libhakmem: ";
+	char line[320];
+	size_t len = sizeof(prefix) - 1;
+	va_list args;
+	int n;
+
+	memcpy(line, prefix, len);
+	va_start(args, fmt);
+	n = vsnprintf(line + len, sizeof(line) - len - 1, fmt, args);
+	va_end(args);
+	if (n < 0)
+		return;
+
+	len += (size_t)n;
+	if (len > sizeof(line) - 2)
+		len = sizeof(line) - 2;
+	line[len++] = '\n';
+	hkm_sys_write_stderr(line, len);
+}
+
+/*
+ * True the first time a variable is complained about. The names are literals
+ * of this library, and two threads that both get true cost a second line.
+ */
+static bool first_complaint(const char *name)
+{
+	static const char *complained[16];
+
+	for (size_t i = 0; i < sizeof(complained) / sizeof(*complained); i++) {
+		const char *seen = read_once(&complained[i]);
+
+		if (!seen) {
+			write_once(&complained[i], name);
+			return true;
+		}
+		if (!strcmp(seen, name))
+			return false;
+	}
+	return false;
+}
+
+int hkm_env_choice(const char *name, const char *const *words, int def)
+{
+	const char *value = secure_getenv(name);
+	char list[64] = "";
+	size_t len = 0;
+
+	if (!value)
+		return def;
+	for (int i = 0; words[i]; i++) {
+		if (!strcmp(value, words[i]))
+			return i;
+		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
+					i ? ", " : "", words[i]);
+	}
+	if (first_complaint(name))
+		hkm_message("%s=%.64s is not one of %s; using %s", name, value,
+			    list, words[def]);
+	return def;
+}
+
+bool hkm_env_flag(const char *name)
+{
+	static const char *const words[] = { "0", "1", NULL };
+
+	return hkm_env_choice(name, words, 0);
+}
+
+bool hkm_verbose(void)
+{
+	return hkm_env_flag("HAKMEM_VERBOSE");
+}
+
+int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
+		   size_t *value)
+{
+	const char *text = secure_getenv(name);
+	size_t number = 0;
+	const char *p;
+
+	*value = def;
+	if (!text)
+		return 0;
+
+	/* Not strtoul(): it takes blanks and signs, and reports in errno. */
+	for (p = text; *p >= '0' && *p <= '9' && number <= max; p++)
+		number = number * 10 + (size_t)(*p - '0');
+	if (p > text && !*p && number >= min && number <= max) {
+		*value = number;
+		return 0;
+	}
+	if (first_complaint(name))
+		hkm_message("%s=%.64s is not a number from %zu to %zu; using %zu",
+			    name, text, min, max, def);
+	return -EINVAL;
+}
+
+int hkm_env_slots(size_t *slots)
+{
+	return hkm_env_number("HAKMEM_WHALE_SLOTS", 1, HKM_SLOTS_MAX,
+			      HKM_SLOTS_DEFAULT, slots);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HKM_ENV_H
+#define HKM_ENV_H
+
+/*
+ * Settings from the environment. A value that cannot be used is reported in one
+ * line on stderr, once for each variable, and the default is used instead.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* hkm_message - one line on stderr, with the library's name in front */
+void hkm_message(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* hkm_verbose - is HAKMEM_VERBOSE=1 set? */
+bool hkm_verbose(void);
+
+/* hkm_env_flag - 0 or 1; absent means 0 */
+bool hkm_env_flag(const char *name);
+
+/* hkm_env_number - @def where it is absent or bad; 0, or -EINVAL for bad */
+int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
+		   size_t *value);
+
+/* hkm_env_choice - index into @words, which NULL ends; absent or bad means @def */
+int hkm_env_choice(const char *name, const char *const *words, int def);
+
+/* HAKMEM_WHALE_SLOTS, which both the ring and the heap follow */
+#define HKM_SLOTS_MAX	  65536
+#define HKM_SLOTS_DEFAULT 8
+int hkm_env_slots(size_t *slots);
+
+#endif /* HKM_ENV_H */

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HAKMEM_H
+#define HAKMEM_H
+
+/*
+ * libhakmem: keep big blocks mapped and hand them out again without a system
+ * call, on /dev/hakmem_region where it exists and on anonymous memory elsewhere.
+ *
+ * Every function is safe to call from any thread unless it says otherwise.
+ * Sizes are bytes. Functions that can fail return NULL or a negative errno and
+ * change nothing when they fail. After fork() the child may use the anonymous
+ * backend only; the device belongs to the process that opened it.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#pragma GCC visibility push(default)	/* the library hides everything else */
+#endif
+
+/** HKM_WHALE_MIN - smallest block the ring and the whale heap keep: 2 MiB */
+#define HKM_WHALE_MIN ((size_t)2 << 20)
+
+/* ---- the whale ring: a cache of blocks that the caller made ------------- */
+
+enum hkm_order {
+	HKM_HOT_FIRST,	/* get returns the block that was put last: warm */
+	HKM_FIFO,	/* get returns the block that was put first */
+};
+
+/**
+ * hkm_release_fn - takes over a block that the ring evicts
+ * @ptr, @size: as they were put
+ * @arg: from struct hkm_whale_config
+ *
+ * Called without the ring's lock, so it may call the ring.
+ */
+typedef void (*hkm_release_fn)(void *ptr, size_t size, void *arg);
+
+/**
+ * struct hkm_whale_config - what hkm_whale_init() may be told
+ * @slots: blocks kept, 1 to 65536; 0 takes HAKMEM_WHALE_SLOTS, else 8
+ * @order: which block of a size a get returns; eviction is always FIFO
+ * @release: gets evicted blocks; NULL unmaps them with munmap()
+ * @arg: handed to @release
+ */
+struct hkm_whale_config {
+	size_t slots;
+	enum hkm_order order;
+	hkm_release_fn release;
+	void *arg;
+};
+
+/**
+ * struct hkm_whale_stats - counters of a ring since its init
+ * @hits, @misses: gets that found a block of that exact size, or did not
+ * @puts: blocks taken
+ * @evictions: blocks handed to the release function to make room
+ * @cached, @slots: blocks held now, and how many it may hold
+ */
+struct hkm_whale_stats {
+	uint64_t hits;
+	uint64_t misses;
+	uint64_t puts;
+	uint64_t evictions;
+	size_t cached;
+	size_t slots;
+};
+
+/*
+ * hkm_whale_init - set up the process's ring; @cfg NULL means all defaults.
+ * 0; -EINVAL for a bad @cfg or HAKMEM_WHALE_SLOTS; -EALREADY when it is set up;
+ * -ENOMEM. The other calls set it up with defaults when this was not called.
+ */
+int hkm_whale_init(const struct hkm_whale_config *cfg);
+
+/* hkm_whale_get - a cached block of exactly @size bytes, or NULL. O(1). */
+void *hkm_whale_get(size_t size);
+
+/*
+ * hkm_whale_put - keep a block for the next get of @size. O(1). 0 when taken;
+ * -EINVAL when not (NULL or @size below HKM_WHALE_MIN): it is still the caller's.
+ * When the ring is full the oldest block goes to the release function.
+ */
+int hkm_whale_put(void *ptr, size_t size);
+
+void hkm_whale_get_stats(struct hkm_whale_stats *st);
+
+/* hkm_whale_dump_stats - the statistics block, as text, to @out (NULL: stderr) */
+void hkm_whale_dump_stats(FILE *out);
+
+/*
+ * hkm_whale_shutdown - release every cached block; the ring can be set up again.
+ * No other thread may be inside the ring.
+ */
+void hkm_whale_shutdown(void);
+
+/* ---- the heap ------------------------------------------------------------ */
+
+enum hkm_source {
+	HKM_SOURCE_AUTO,	/* the device where it opens, else anonymous */
+	HKM_SOURCE_ANON,
+	HKM_SOURCE_REGION,	/* the device or -ENODEV and the like */
+};
+
+/* what becomes of idle anonymous whales; the device leaves it to the kernel */
+enum hkm_policy {
+	HKM_POLICY_KEEP,	/* keep the memory */
+	HKM_POLICY_DONTNEED,	/* MADV_DONTNEED at once */
+	HKM_POLICY_FREE,	/* MADV_FREE at once */
+};
+
+/**
+ * struct hkm_config - what hkm_init() may be told
+ * @source: where whales come from; environment HAKMEM_SOURCE=auto|anon|region
+ * @policy: environment HAKMEM_POLICY=keep|dontneed|free
+ * @slots: runs the whale cache keeps; 0 takes HAKMEM_WHALE_SLOTS, else 8
+ * @order: environment HAKMEM_WHALE_ORDER=hot|fifo
+ *
+ * The environment decides where hkm_init(NULL) is called, or nothing is.
+ */
+struct hkm_config {
+	enum hkm_source source;
+	enum hkm_policy policy;
+	size_t slots;
+	enum hkm_order order;
+};
+
+/* hkm_init - 0, -EINVAL, -EALREADY, -ENOMEM, or why the device cannot be used */
+int hkm_init(const struct hkm_config *cfg);
+
+/* hkm_shutdown - give back every idle whale. Live ones stay valid. */
+void hkm_shutdown(void);
+
+/*
+ * hkm_malloc - @size bytes; from HKM_WHALE_MIN up a run of whole 2 MiB slots,
+ * aligned to 2 MiB, below that libc's malloc. NULL with errno ENOMEM.
+ */
+void *hkm_malloc(size_t size);
+
+/* hkm_free - of hkm_malloc() only. NULL is allowed. errno is kept. */
+void hkm_free(void *ptr);
+
+/**
+ * struct hkm_heap_stats - the heap's counters
+ * @ring: the whale cache's
+ * @backend: "region" or "anon"; "none" before the first whale
+ * @live_bytes: whales in use
+ * @idle_bytes: whales in the cache
+ * @lost: cached whales that the kernel had taken back
+ */
+struct hkm_heap_stats {
+	struct hkm_whale_stats ring;
+	const char *backend;
+	uint64_t live_bytes;
+	uint64_t idle_bytes;
+	uint64_t lost;
+};
+
+void hkm_get_heap_stats(struct hkm_heap_stats *st);
+
+/* ---- timing --------------------------------------------------------------- */
+
+enum hkm_timed {
+	HKM_T_MMAP,
+	HKM_T_MUNMAP,
+	HKM_T_MADVISE,
+	HKM_T_HANDOUT,
+	HKM_T_RECYCLE,
+	HKM_T_WHALE_GET,
+	HKM_T_WHALE_PUT,
+	HKM_T_NR,
+};
+
+struct hkm_timing {
+	uint64_t calls[HKM_T_NR];
+	uint64_t cycles[HKM_T_NR];
+};
+
+/*
+ * Timing is compiled in with HAKMEM_DEBUG_TIMING=1 and switched on with
+ * HAKMEM_TIMING=1 in the environment or hkm_timing_enable(1). Each thread
+ * counts for itself; these add up all threads, living and gone. The table is
+ * printed to stderr at exit when the environment switched timing on.
+ * hkm_timing_enable: 0, or -EOPNOTSUPP where it was not compiled in.
+ */
+int hkm_timing_enable(int on);
+void hkm_timing_read(struct hkm_timing *sum);
+void hkm_timing_reset(void);
+void hkm_timing_dump(FILE *out);
+
+/* hkm_strtiming - "mmap", "munmap", ... or NULL */
+const char *hkm_strtiming(enum hkm_timed what);
+
+/* ---- system calls, timed: return 0 (or an address) or a negative errno ---- */
+
+void *hkm_sys_mmap(void *addr, size_t size, int prot, int flags, int fd,
+		   uint64_t offset);	/* HKM_SYS_FAILED() tells an error */
+int hkm_sys_munmap(void *addr, size_t size);
+int hkm_sys_madvise_dontneed(void *addr, size_t size);
+int hkm_sys_madvise_free(void *addr, size_t size);
+int hkm_sys_madvise_hugepage(void *addr, size_t size);
+int hkm_sys_madvise_willneed(void *addr, size_t size);
+
+#define HKM_SYS_FAILED(p) ((uintptr_t)(p) >= (uintptr_t)-4095)
+#define HKM_SYS_ERRNO(p)  ((int)-(intptr_t)(p))
+
+struct hkr_info;
+struct hkr_setup;
+struct hkr_handout;
+struct hkr_recycle;
+struct hkr_trim;
+struct hkr_stats;
+
+/* hkm_sys_region_open - a descriptor (close-on-exec), or a negative errno */
+int hkm_sys_region_open(void);
+int hkm_sys_region_info(int fd, struct hkr_info *info);
+int hkm_sys_region_setup(int fd, struct hkr_setup *setup);
+int hkm_sys_region_handout(int fd, struct hkr_handout *handout);
+int hkm_sys_region_recycle(int fd, struct hkr_recycle *recycle);
+int hkm_sys_region_trim(int fd, struct hkr_trim *trim);
+int hkm_sys_region_stats(int fd, struct hkr_stats *stats);
+
+#if defined(__GNUC__)
+#pragma GCC visibility pop
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* HAKMEM_H */
