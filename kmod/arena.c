@@ -334,7 +334,8 @@ static struct folio *hkr_fault_folio(struct hkr_view *view, unsigned long idx)
 	folio_get(folio);
 #ifdef HKR_PLANT_LATE_LOCK
 	mutex_unlock(&slot->lock);
-	cond_resched();
+	/* wide enough for a test to find it at once */
+	schedule_timeout_uninterruptible(1);
 	folio_lock(folio);
 #else
 	/* before the mutex is dropped: see the top of this file */

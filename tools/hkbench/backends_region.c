@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The backends that ask the device each time: `region-ioctl` hands a run out
+ * and drops it, `region-fresh` keeps its slots and has their memory exchanged
+ * for zeroed memory. Both use the device's own interface, without the library's
+ * heap, so that the steps of opening it can be timed one by one.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <hakmem.h>
+#include <linux/hakmem_region.h>
+
+#include "hkbench.h"
+
+struct arena {
+	int fd;
+	char *base;
+	size_t size;
+	uint32_t nr;		/* slots of one block */
+	uint64_t first;		/* of the block handed out now */
+};
+
+/* map the arena at a multiple of 2 MiB, as the device demands */
+static int map_arena(struct arena *a, uint64_t offset)
+{
+	uintptr_t at;
+	void *window, *p;
+
+	window = hkm_sys_mmap(NULL, a->size + HB_HUGE, PROT_NONE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (HKM_SYS_FAILED(window))
+		return -HKM_SYS_ERRNO(window);
+	at = ((uintptr_t)window + HB_HUGE - 1) & ~(HB_HUGE - 1);
+	p = hkm_sys_mmap((void *)at, a->size, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_FIXED, a->fd, offset);
+	if (HKM_SYS_FAILED(p))
+		return -HKM_SYS_ERRNO(p);
+	a->base = p;
+	return 0;
+}
+
+static int arena_open(struct hb_ctx *c)
+{
+	struct hkr_setup setup = { .size = sizeof(setup) };
+	struct arena *a = calloc(1, sizeof(*a));
+	uint64_t t[4];
+	int err;
+
+	if (!a)
+		return -ENOMEM;
+	a->nr = (uint32_t)(c->len / HB_HUGE);
+	t[0] = hb_tsc();
+	a->fd = hkm_sys_region_open();
+	t[1] = hb_tsc();
+	if (a->fd < 0) {
+		err = a->fd;
+		goto free_arena;
+	}
+	setup.nr_slots = a->nr;
+	err = hkm_sys_region_setup(a->fd, &setup);
+	t[2] = hb_tsc();
+	if (err < 0)
+		goto close_fd;
+	a->size = setup.arena_size;
+	err = map_arena(a, setup.arena_offset);
+	t[3] = hb_tsc();
+	if (err)
+		goto close_fd;
+	c->open_ns = (uint64_t)((double)(t[1] - t[0]) * hb_ns_per_cycle);
+	c->setup_ns = (uint64_t)((double)(t[2] - t[1]) * hb_ns_per_cycle);
+	c->mmap_ns = (uint64_t)((double)(t[3] - t[2]) * hb_ns_per_cycle);
+	c->priv = a;
+	return 0;
+
+close_fd:
+	close(a->fd);
+free_arena:
+	free(a);
+	return err;
+}
+
+static int handout(struct arena *a)
+{
+	struct hkr_handout_req req = {
+		.nr_slots = a->nr,
+		.flags = HKR_HANDOUT_COMMIT,
+		.node = HKR_NODE_ANY,
+	};
+	struct hkr_handout call = {
+		.size = sizeof(call),
+		.nr = 1,
+		.reqs = (uintptr_t)&req,
+	};
+	int ret = hkm_sys_region_handout(a->fd, &call);
+
+	if (ret < 0)
+		return ret;
+	if (req.result)
+		return req.result;
+	a->first = req.first;
+	return 0;
+}
+
+static int recycle(struct arena *a, uint32_t mode)
+{
+	struct hkr_range range = { .first = a->first, .nr_slots = a->nr };
+	struct hkr_recycle call = {
+		.size = sizeof(call),
+		.mode = mode,
+		.nr = 1,
+		.ranges = (uintptr_t)&range,
+	};
+	int ret = hkm_sys_region_recycle(a->fd, &call);
+
+	return ret < 0 ? ret : range.result;
+}
+
+/* an operation that silently did nothing would look very fast */
+static void must(int err, const char *what)
+{
+	if (!err)
+		return;
+	errno = -err;
+	perror(what);
+	_exit(1);
+}
+
+int hb_ioctl_open(struct hb_ctx *c)
+{
+	return arena_open(c);
+}
+
+void *hb_ioctl_get(struct hb_ctx *c)
+{
+	struct arena *a = c->priv;
+	int err = handout(a);
+
+	errno = -err;
+	return err ? NULL : a->base + a->first * HB_HUGE;
+}
+
+void hb_ioctl_put(struct hb_ctx *c, void *p)
+{
+	(void)p;
+	must(recycle(c->priv, HKR_RECYCLE_DROP), "hkbench: RECYCLE DROP");
+}
+
+int hb_fresh_open(struct hb_ctx *c)
+{
+	int err = arena_open(c);
+
+	if (err)
+		return err;
+	err = handout(c->priv);
+	if (err)
+		hb_arena_close(c);
+	return err;
+}
+
+void *hb_fresh_get(struct hb_ctx *c)
+{
+	struct arena *a = c->priv;
+
+	return a->base + a->first * HB_HUGE;
+}
+
+void hb_fresh_put(struct hb_ctx *c, void *p)
+{
+	(void)p;
+	must(recycle(c->priv, HKR_RECYCLE_FRESH), "hkbench: RECYCLE FRESH");
+}
+
+void hb_arena_close(struct hb_ctx *c)
+{
+	struct arena *a = c->priv;
+
+	hkm_sys_munmap(a->base, a->size);
+	close(a->fd);
+	free(a);
+}
+
+void hb_arena_counters(struct hb_ctx *c, struct hb_counters *now)
+{
+	struct arena *a = c->priv;
+	struct hkr_stats st = { .size = sizeof(st) };
+
+	if (hkm_sys_region_stats(a->fd, &st) < 0)
+		return;
+	now->served_clean = st.served_clean;
+	now->served = st.served_clean + st.served_dirty + st.served_new +
+		      st.served_idle;
+	now->zeroed_inline = st.bytes_zeroed_inline;
+}

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+#
+# hkbench, the benchmark.
+
+HKBENCH_SRC := \
+	tools/hkbench/backends.c \
+	tools/hkbench/backends_keep.c \
+	tools/hkbench/backends_region.c \
+	tools/hkbench/book.c \
+	tools/hkbench/clock.c \
+	tools/hkbench/cold.c \
+	tools/hkbench/device.c \
+	tools/hkbench/goals.c \
+	tools/hkbench/json.c \
+	tools/hkbench/lane.c \
+	tools/hkbench/loop.c \
+	tools/hkbench/machine.c \
+	tools/hkbench/main.c \
+	tools/hkbench/progress.c \
+	tools/hkbench/report.c \
+	tools/hkbench/ring.c \
+	tools/hkbench/syscount.c
+
+TOOLS += $(B)/hkbench
+
+# Bound at start: the first operation of a process is not to time the dynamic linker.
+$(B)/hkbench: $(HKBENCH_SRC:%.c=$(B)/obj/%.o) $(B)/libhakmem.a
+	$(call say,LD,$@)
+	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) -Wl,-z,now -o $@ $^ -ljansson -lm -pthread
+
+INSTALL += install-hkbench
+install-hkbench: $(B)/hkbench
+	$(Q)install -D -m 755 $(B)/hkbench $(DESTDIR)$(PREFIX)/bin/hkbench
+	$(Q)install -D -m 644 tools/hkbench/hkbench.1 \
+		$(DESTDIR)$(PREFIX)/share/man/man1/hkbench.1
