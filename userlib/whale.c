@@ -145,7 +145,7 @@ static struct source *anon_source(void)
 	if (!s->size && !hkm_anon_open(0, read_once(&policy), true, &be))
 		open_source(s, be);
 	hkm_unlock(&hkm_setup_lock);
-	return s->size ? s : NULL;
+	return load_acquire(&s->size) ? s : NULL;
 }
 
 static void *alloc_new(size_t nr)

@@ -5,6 +5,7 @@
 
 NATIVE_PROGS :=		\
 	anon_test		\
+	heap_shared_test	\
 	heap_test		\
 	region_test		\
 	ring_test		\
@@ -16,7 +17,7 @@ NATIVE_VARIANTS := plain asan tsan notiming
 
 NATIVE_RUN_plain    := $(NATIVE_PROGS)
 NATIVE_RUN_asan     := $(NATIVE_PROGS)
-NATIVE_RUN_tsan     := heap_test region_test ring_threads_test timing_test
+NATIVE_RUN_tsan     := heap_shared_test region_test ring_threads_test timing_test
 NATIVE_RUN_notiming := ring_test timing_test
 
 NATIVE_MAKE_plain    := B=$(B)

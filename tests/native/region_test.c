@@ -324,6 +324,8 @@ static void *claim_again(void *arg)
 		if (be->ops->reuse(be, contested, 1))
 			continue;
 		check_int(__atomic_add_fetch(&owners, 1, __ATOMIC_RELAXED), 1);
+		for (volatile int pause = 0; pause < 100; pause++)
+			;	/* long enough for the other to be seen */
 		__atomic_sub_fetch(&owners, 1, __ATOMIC_RELAXED);
 		be->ops->idle(be, contested, 1);
 	}

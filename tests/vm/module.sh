@@ -97,7 +97,7 @@ becomes()
 }
 
 echo "TAP version 13"
-echo "1..12"
+echo "1..13"
 
 refused 'reserve_mb=.*more than half' reserve_mb=1000000
 result "reserve_mb beyond memory is refused"
@@ -107,6 +107,8 @@ refused 'open_max_mb' open_max_mb=1
 result "open_max_mb below a slot is refused"
 refused 'user_max_mb' user_max_mb=1
 result "user_max_mb below a slot is refused"
+refused 'total_max_mb' total_max_mb=1
+result "total_max_mb below a slot is refused"
 refused 'invalid for parameter' reserve_mb=many
 result "a parameter that is no number is refused"
 

@@ -87,17 +87,22 @@ TEST_F(exhausted, fresh_is_enomem_and_keeps_contents)
 	EXPECT_TRUE(filled(slot_of(a, 0), 0));
 }
 
+/* a touch may reclaim, so the first few may still succeed */
 TEST_F(exhausted, touch_is_sigbus_and_can_be_repeated)
 {
 	struct arena *a = &self->a;
+	long i, resident;
 
-	ASSERT_EQ(0, handout_at(a, 510, 1, 0));
-	EXPECT_EQ(SIGBUS, touch(slot_of(a, 510), true));
-	EXPECT_EQ(SIGBUS, touch(slot_of(a, 510), true));
-	EXPECT_EQ(self->nr, stats_of(a).resident);
+	ASSERT_EQ(0, handout_at(a, 448, 64, 0));
+	for (i = 448; i < 512 && !touch(slot_of(a, i), true); i++)
+		;
+	ASSERT_GT(512, i);
+	resident = stats_of(a).resident;
+	EXPECT_EQ(SIGBUS, touch(slot_of(a, i), true));
+	EXPECT_EQ(resident, stats_of(a).resident);
 	ASSERT_EQ(0, recycle(a, DROP, 0, 2));
-	EXPECT_EQ(0, touch(slot_of(a, 510), true));
-	EXPECT_TRUE(all_zero(slot_of(a, 510), SLOT));
+	EXPECT_EQ(0, touch(slot_of(a, i), true));
+	EXPECT_TRUE(all_zero(slot_of(a, i), SLOT));
 }
 
 TEST_HARNESS_MAIN

@@ -18,20 +18,6 @@ struct round {
 	uint64_t pfn[NR];
 };
 
-/* 0 when it cannot be told */
-static uint64_t pfn_of(void *addr)
-{
-	uint64_t entry = 0;
-	int fd = open("/proc/self/pagemap", O_RDONLY);
-
-	if (fd < 0)
-		return 0;
-	if (pread(fd, &entry, 8, (uintptr_t)addr / PAGE * 8) != 8)
-		entry = 0;
-	close(fd);
-	return entry & (1ULL << 63) ? entry & ((1ULL << 55) - 1) : 0;
-}
-
 FIXTURE(next_owner)
 {
 	struct round *round;

@@ -8,8 +8,11 @@
  *
  * Every function is safe to call from any thread unless it says otherwise.
  * Sizes are bytes. Functions that can fail return NULL or a negative errno and
- * change nothing when they fail. After fork() the child may use the anonymous
- * backend only; the device belongs to the process that opened it.
+ * change nothing when they fail.
+ *
+ * The device belongs to the process that opened it. After fork() the child's new
+ * whales are anonymous memory, and it may free the device's whales that it
+ * inherited but not touch them (SIGBUS).
  */
 
 #include <stddef.h>
@@ -132,7 +135,11 @@ struct hkm_config {
 	enum hkm_order order;
 };
 
-/* hkm_init - 0, -EINVAL, -EALREADY, -ENOMEM, or why the device cannot be used */
+/*
+ * hkm_init - 0, -EINVAL for a bad @cfg, -EALREADY, -ENOMEM, or, with
+ * HKM_SOURCE_REGION, why the device cannot be used. A bad value in the
+ * environment is reported on stderr and its default used.
+ */
 int hkm_init(const struct hkm_config *cfg);
 
 /* hkm_shutdown - give back every idle whale. Live ones stay valid. */
@@ -150,7 +157,8 @@ void hkm_free(void *ptr);
 /**
  * struct hkm_heap_stats - the heap's counters
  * @ring: the whale cache's
- * @backend: "region" or "anon"; "none" before the first whale
+ * @backend: of the whale that was made last, "region" or "anon"; "none" before
+ *	the first
  * @live_bytes: whales in use
  * @idle_bytes: whales in the cache
  * @lost: cached whales that the kernel had taken back

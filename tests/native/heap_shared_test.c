@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The heap where it is shared: with a device that fails or takes whales back,
+ * with forked children, and between threads.
+ */
+#include <pthread.h>
+
+#include <linux/hakmem_region.h>
+
+#include "heap_test.h"
+
+/* ---- with the device --------------------------------------------------------- */
+
+static void device_whales_cycle_without_calls(void)
+{
+	char *p;
+
+	with_device();
+	p = hkm_malloc(3 * SLOT);
+	check(!strcmp(stats().backend, "region"));
+	for (int i = 0; i < 1000; i++) {
+		hkm_free(p);
+		check(hkm_malloc(3 * SLOT) == p);
+	}
+	check_int(fake.handouts, 1);
+	check_int(fake.at_handouts + fake.drops + fake.fresh, 0);
+}
+
+static void lost_whales_are_counted_and_replaced(void)
+{
+	char *a, *b;
+
+	with_device();
+	fake.max_slots = 8;
+	a = hkm_malloc(2 * SLOT);
+	b = hkm_malloc(2 * SLOT);
+	hkm_free(b);
+	hkm_free(a);
+
+	/* a is being taken: it is lost, b is the next best */
+	check(fake_reclaim_begin(0));
+	check(hkm_malloc(2 * SLOT) == b);
+	check_int(stats().lost, 1);
+	fake_reclaim_end(0, true);
+	check(hkm_malloc(2 * SLOT) == a);
+	check_int(fake.handouts, 3);
+	check_int(stats().live_bytes, 4 * SLOT);
+	hkm_free(a);
+	hkm_free(b);
+	check_int(stats().live_bytes, 0);
+}
+
+/*
+ * The kernel takes a cached run and hands the same slots to the next malloc:
+ * the old entry must harm neither its contents nor its record when it is met.
+ */
+static void stale_entry_leaves_its_successor_alone(void)
+{
+	char *a, *b, *c;
+
+	with_device();
+	fake.max_slots = 8;
+	a = hkm_malloc(2 * SLOT);
+	hkm_free(a);
+	check_int(fake_reclaim(0, 2), 2);
+	b = hkm_malloc(SLOT);		/* another size: does not meet the entry */
+	check(b == a);
+	memset(b, 9, SLOT);
+	c = hkm_malloc(2 * SLOT);	/* meets it */
+	check(c != b && is_whale(c));
+	memset(c, 1, 2 * SLOT);
+	check(all_bytes(b, SLOT, 9));
+	check_int(stats().lost, 1);
+	hkm_free(b);
+	hkm_free(c);
+	hkm_shutdown();
+	for (size_t i = 0; i < 8; i++)
+		check(!fake_is_taken(i));
+}
+
+static void shutdown_spares_a_successor(void)
+{
+	char *a, *b;
+
+	with_device();
+	a = hkm_malloc(2 * SLOT);
+	hkm_free(a);
+	check_int(fake_reclaim(0, 2), 2);
+	b = hkm_malloc(SLOT);
+	check(b == a);
+	memset(b, 9, SLOT);
+	hkm_shutdown();
+	check(all_bytes(b, SLOT, 9));
+	check(fake_is_taken(0));
+	hkm_free(b);
+	check(!fake_is_taken(0));
+}
+
+static int failing;
+static int told_lines;
+
+static void use_failing_device(void)
+{
+	char *a, *b, *c;
+
+	with_device();
+	setenv("HAKMEM_VERBOSE", "1", 1);
+	a = hkm_malloc(2 * SLOT);
+	fake.handout_error = failing;
+	b = hkm_malloc(2 * SLOT);
+	c = hkm_malloc(2 * SLOT);
+	check(is_whale(a) && is_whale(b) && is_whale(c));
+	check(!strcmp(stats().backend, "anon"));
+	memset(b, 1, 2 * SLOT);
+	fake.handout_error = 0;
+	check(is_whale(hkm_malloc(2 * SLOT)));
+	check(!strcmp(stats().backend, "region"));
+	hkm_free(a);
+	hkm_free(b);
+	hkm_free(c);
+	check_int(stats().live_bytes, 2 * SLOT);
+}
+
+static void device_errors_cost_one_block_only(void)
+{
+	static const int errors[] = {
+		-ENOMEM, -EDQUOT, -ENOSPC, -EBADFD, -EBADF,
+	};
+	char text[4096];
+
+	for (int i = 0; i < 5; i++) {
+		failing = errors[i];
+		told_lines = i >= 3;
+		check(exited_well(run_child(use_failing_device, text,
+					    sizeof(text))));
+		check_int(count_lines(text), told_lines);
+		check(!told_lines || strstr(text, "/dev/hakmem_region: lost"));
+	}
+}
+
+/* ---- fork ---------------------------------------------------------------------- */
+
+static char *inherited;
+
+static void use_heap_in_child(void)
+{
+	int calls = fake.handouts + fake.drops + fake.at_handouts;
+	char *p[20];
+
+	alarm(10);
+	for (int i = 0; i < 20; i++) {
+		p[i] = hkm_malloc(2 * SLOT);
+		check(is_whale(p[i]));
+		memset(p[i], 1, 4096);
+	}
+	check(!strcmp(stats().backend, "anon"));
+	for (int i = 0; i < 20; i++)
+		hkm_free(p[i]);
+	hkm_free(inherited);
+	hkm_shutdown();
+	check_int(fake.handouts + fake.drops + fake.at_handouts, calls);
+}
+
+static void forked_child_has_a_heap(void)
+{
+	char text[4096];
+
+	no_device();
+	inherited = hkm_malloc(2 * SLOT);
+	memset(inherited, 3, 2 * SLOT);
+	hkm_free(hkm_malloc(2 * SLOT));
+	check(exited_well(run_child(use_heap_in_child, text, sizeof(text))));
+	check(all_bytes(inherited, 2 * SLOT, 3));
+}
+
+static void forked_child_leaves_the_device_alone(void)
+{
+	char text[4096], *cached;
+
+	with_device();
+	inherited = hkm_malloc(2 * SLOT);
+	cached = hkm_malloc(2 * SLOT);
+	hkm_free(cached);
+	check(exited_well(run_child(use_heap_in_child, text, sizeof(text))));
+	check_int(HKR_WORD_STATE(fake_word(0)), HKR_WORD_BUSY);
+	check_int(HKR_WORD_STATE(fake_word(2)), HKR_WORD_IDLE);
+	check(hkm_malloc(2 * SLOT) == cached);
+	hkm_free(inherited);
+}
+
+/* ---- threads --------------------------------------------------------------------- */
+
+#define NR_THREADS 4
+#define BOX 16
+#define OPS 2000
+
+static void *box[BOX];
+static int stop;
+
+/* whales go through a box, so most are freed by another thread */
+static void *churn(void *arg)
+{
+	uint64_t seed = (uint64_t)(intptr_t)arg;
+
+	for (int op = 0; op < OPS; op++) {
+		size_t size = SLOT + next_random(&seed) % 4 * SLOT;
+		unsigned long *p = hkm_malloc(size), *old;
+
+		check(is_whale(p));
+		p[1] = size;
+		p[size / sizeof(*p) - 1] = size;
+		old = __atomic_exchange_n(&box[next_random(&seed) % BOX], p,
+					  __ATOMIC_ACQ_REL);
+		if (!old)
+			continue;
+		check(old[old[1] / sizeof(*old) - 1] == old[1]);
+		hkm_free(old);
+	}
+	return NULL;
+}
+
+static void *take_idle_slots(void *arg)
+{
+	uint64_t seed = 5;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		fake_reclaim(next_random(&seed) % 64, 1);
+	return arg;
+}
+
+static void churn_all(void)
+{
+	pthread_t threads[NR_THREADS];
+
+	for (intptr_t i = 0; i < NR_THREADS; i++)
+		pthread_create(&threads[i], NULL, churn, (void *)(i + 1));
+	for (int i = 0; i < NR_THREADS; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < BOX; i++)
+		hkm_free(box[i]);
+	check_int(stats().live_bytes, 0);
+}
+
+static void threads_free_each_others_whales(void)
+{
+	no_device();
+	churn_all();
+}
+
+static void threads_share_a_device_under_reclaim(void)
+{
+	pthread_t kernel;
+
+	with_device();
+	fake.max_slots = 64;
+	hkm_free(hkm_malloc(SLOT));
+	pthread_create(&kernel, NULL, take_idle_slots, NULL);
+	churn_all();
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(kernel, NULL);
+	hkm_shutdown();
+	for (size_t i = 0; i < 64; i++)
+		check(!fake_is_taken(i));
+}
+
+static void *come_and_go(void *arg)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		hkm_shutdown();
+		hkm_init(NULL);
+	}
+	return arg;
+}
+
+static void shutdown_under_fire(void)
+{
+	pthread_t thread;
+
+	no_device();
+	pthread_create(&thread, NULL, come_and_go, NULL);
+	churn_all();
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+
+static void forks_under_fire(void)
+{
+	pthread_t threads[2];
+	char text[4096];
+
+	no_device();
+	for (intptr_t i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, churn, (void *)(i + 1));
+	for (int i = 0; i < 30; i++) {
+		inherited = NULL;
+		check(exited_well(run_child(use_heap_in_child, text,
+					    sizeof(text))));
+	}
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static void *only_the_cache(void *arg)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		hkm_free(hkm_malloc(2 * SLOT));
+	return arg;
+}
+
+static void use_cache_in_child(void)
+{
+	alarm(5);
+	hkm_free(hkm_malloc(2 * SLOT));
+}
+
+/* no time is spent but in the cache, so most forks meet its lock taken */
+static void forks_meet_a_busy_cache(void)
+{
+	pthread_t threads[2];
+	char text[4096];
+
+	no_device();
+	for (int i = 0; i < 2; i++)
+		pthread_create(&threads[i], NULL, only_the_cache, NULL);
+	for (int i = 0; i < 100; i++)
+		check(exited_well(run_child(use_cache_in_child, text,
+					    sizeof(text))));
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+}
+
+static const struct tap_case cases[] = {
+	CASE(threads_free_each_others_whales),
+	CASE(threads_share_a_device_under_reclaim),
+	CASE(shutdown_under_fire),
+	CASE(forks_under_fire),
+	CASE(forks_meet_a_busy_cache),
+	CASE(forked_child_has_a_heap),
+	CASE(forked_child_leaves_the_device_alone),
+	CASE(device_whales_cycle_without_calls),
+	CASE(lost_whales_are_counted_and_replaced),
+	CASE(stale_entry_leaves_its_successor_alone),
+	CASE(shutdown_spares_a_successor),
+	CASE(device_errors_cost_one_block_only),
+};
+
+TAP_MAIN(cases)
