@@ -43,15 +43,25 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
+#include <linux/wait_bit.h>
 
+#include "age.h"
 #include "hkr.h"
 #include "inode.h"
 
 #define HKR_CONTROL_PGOFF	(HKR_OFF_CONTROL >> PAGE_SHIFT)
 
-static unsigned long hkr_nr_word_pages(unsigned long nr_slots)
+/**
+ * hkr_control_pages - how many control pages an arena has
+ * @nr_slots: its slots
+ *
+ * The words begin in the header's page: whoever frees a slot reads the one and
+ * writes the other.
+ */
+unsigned long hkr_control_pages(unsigned long nr_slots)
 {
-	return DIV_ROUND_UP(nr_slots, HKR_WORDS_PER_PAGE);
+	return DIV_ROUND_UP(HKR_WORDS_OFFSET + nr_slots * sizeof(u64),
+			    PAGE_SIZE);
 }
 
 static unsigned long hkr_nr_recs(unsigned long nr_slots)
@@ -87,27 +97,29 @@ struct hkr_slot *hkr_slot(struct hkr_view *view, unsigned long idx)
  */
 u64 *hkr_word(struct hkr_view *view, unsigned long idx)
 {
-	u64 *words;
+	unsigned long offset;
+	void *page;
 
 	idx = array_index_nospec(idx, view->nr_slots);
-	words = READ_ONCE(view->words[idx / HKR_WORDS_PER_PAGE]);
-	return words ? words + idx % HKR_WORDS_PER_PAGE : NULL;
+	offset = HKR_WORDS_OFFSET + idx * sizeof(u64);
+	page = READ_ONCE(view->control[offset >> PAGE_SHIFT]);
+	return page ? page + offset_in_page(offset) : NULL;
 }
 
-static u64 *hkr_words_make(struct hkr_view *view, unsigned long page)
+static void *hkr_control_make(struct hkr_view *view, unsigned long n)
 {
-	u64 *words = READ_ONCE(view->words[page]);
-	u64 *winner;
+	void *page = READ_ONCE(view->control[n]);
+	void *winner;
 
-	if (words)
-		return words;
-	words = (u64 *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!words)
+	if (page)
+		return page;
+	page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!page)
 		return NULL;
-	winner = cmpxchg(&view->words[page], NULL, words);
+	winner = cmpxchg(&view->control[n], NULL, page);
 	if (!winner)
-		return words;
-	free_page((unsigned long)words);
+		return page;
+	free_page((unsigned long)page);
 	return winner;
 }
 
@@ -124,7 +136,8 @@ struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx)
 	struct hkr_slot *rec, *winner;
 	unsigned long i;
 
-	if (!hkr_words_make(view, idx / HKR_WORDS_PER_PAGE))
+	if (!hkr_control_make(view, (HKR_WORDS_OFFSET + idx * sizeof(u64)) >>
+				    PAGE_SHIFT))
 		return NULL;
 	rec = READ_ONCE(view->recs[n]);
 	if (rec)
@@ -133,8 +146,12 @@ struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx)
 	rec = kvcalloc(HKR_SLOTS_PER_REC, sizeof(*rec), GFP_KERNEL_ACCOUNT);
 	if (!rec)
 		return NULL;
-	for (i = 0; i < HKR_SLOTS_PER_REC; i++)
+	for (i = 0; i < HKR_SLOTS_PER_REC; i++) {
 		mutex_init(&rec[i].lock);
+		INIT_LIST_HEAD(&rec[i].age);
+		rec[i].view = view;
+		rec[i].idx = n * HKR_SLOTS_PER_REC + i;
+	}
 	winner = cmpxchg(&view->recs[n], NULL, rec);
 	if (winner) {
 		kvfree(rec);
@@ -175,9 +192,24 @@ void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
 	folio->index = idx << HKR_SLOT_ORDER;
 	slot->folio = folio;
 	folio_unlock(folio);
+	hkr_age_add_locked(slot);
 	atomic_long_inc(&view->resident);
 	atomic_long_inc(&hkr_resident);
 	hkr_tick_kick();
+}
+
+/**
+ * hkr_slot_detach_locked - a slot's memory is no longer its own
+ * @view: set up
+ * @slot: its record, locked, its folio locked and mapped nowhere
+ */
+void hkr_slot_detach_locked(struct hkr_view *view, struct hkr_slot *slot)
+{
+	lockdep_assert_held(&slot->lock);
+	hkr_age_del_locked(slot);
+	slot->folio = NULL;
+	atomic_long_dec(&view->resident);
+	atomic_long_dec(&hkr_resident);
 }
 
 /**
@@ -203,10 +235,8 @@ struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
 	folio_lock(folio);
 	if (folio_ref_count(folio) > 1)
 		hkr_zap(view, idx, 1);
-	slot->folio = NULL;
+	hkr_slot_detach_locked(view, slot);
 	folio_unlock(folio);
-	atomic_long_dec(&view->resident);
-	atomic_long_dec(&hkr_resident);
 	return folio;
 }
 
@@ -232,14 +262,14 @@ void hkr_word_set_locked(struct hkr_view *view, unsigned long idx,
 
 /**
  * hkr_slot_publish_locked - a slot becomes its owner's
- * @view: locked
+ * @view: set up
  * @idx: slot number
  * @slot: its record, locked
  */
 void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot)
 {
-	lockdep_assert_held(&view->lock);
+	lockdep_assert_held(&slot->lock);
 	slot->state = HKR_HANDED;
 	slot->gen++;
 	hkr_word_set_locked(view, idx, slot, HKR_WORD_BUSY, 0);
@@ -247,18 +277,33 @@ void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
 
 /**
  * hkr_slot_free_locked - a slot without memory goes back to the arena
- * @view: locked
+ * @view: set up
  * @idx: slot number
  * @slot: its record, locked
  */
 void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,
 			  struct hkr_slot *slot)
 {
-	lockdep_assert_held(&view->lock);
+	lockdep_assert_held(&slot->lock);
 	slot->state = HKR_FREE;
+	slot->held = false;
 	slot->gen++;
 	hkr_word_set_locked(view, idx, slot, HKR_WORD_EMPTY, 0);
-	__clear_bit(idx, view->taken);
+	clear_bit(idx, view->taken);
+}
+
+/* the oldest idle slots of any arena give way: their memory to the pool */
+static void hkr_steal(int nid)
+{
+	struct hkr_take take = { .want = 1, .look = 64 };
+
+	if (nid == HKR_NODE_ANY)
+		nid = numa_mem_id();
+	if (hkr_take_slots(nid, &take))
+		return;
+	for_each_node_state(nid, N_MEMORY)
+		if (hkr_take_slots(nid, &take))
+			return;
 }
 
 /**
@@ -271,6 +316,10 @@ struct folio *hkr_view_take_folio(struct hkr_view *view, int nid)
 	enum hkr_served served;
 	struct folio *folio = hkr_pool_take(nid, &served);
 
+	if (!folio) {
+		hkr_steal(nid);
+		folio = hkr_pool_take(nid, &served);
+	}
 	if (!folio)
 		return NULL;
 	if (served == HKR_SERVED_CLEAN)
@@ -377,14 +426,10 @@ static vm_fault_t hkr_control_fault(struct vm_fault *vmf)
 
 	if (!view)
 		return VM_FAULT_SIGBUS;
-	nr_pages = hkr_nr_word_pages(view->nr_slots);
-	if (page > nr_pages)
+	nr_pages = hkr_control_pages(view->nr_slots);
+	if (page >= nr_pages)
 		return VM_FAULT_SIGBUS;
-	if (page == 0)
-		addr = view->header;
-	else
-		addr = hkr_words_make(view, array_index_nospec(page - 1,
-							       nr_pages));
+	addr = hkr_control_make(view, array_index_nospec(page, nr_pages));
 	/* VM_FAULT_OOM would only be retried for ever */
 	if (!addr)
 		return VM_FAULT_SIGBUS;
@@ -519,7 +564,7 @@ static int hkr_mmap_arena_locked(struct hkr_view *view,
 static int hkr_mmap_control_locked(struct hkr_view *view,
 				   struct vm_area_struct *vma)
 {
-	unsigned long pages = 1 + hkr_nr_word_pages(view->nr_slots);
+	unsigned long pages = hkr_control_pages(view->nr_slots);
 
 	lockdep_assert_held(&view->lock);
 	if (vma_pages(vma) > pages)
@@ -600,20 +645,22 @@ static int hkr_view_alloc_locked(struct hkr_view *view, u64 nr_slots)
 	lockdep_assert_held(&view->lock);
 	view->taken = kvcalloc(BITS_TO_LONGS(nr_slots), sizeof(long),
 			       GFP_KERNEL_ACCOUNT);
-	view->words = kvcalloc(hkr_nr_word_pages(nr_slots), sizeof(u64 *),
-			       GFP_KERNEL_ACCOUNT);
+	view->control = kvcalloc(hkr_control_pages(nr_slots), sizeof(void *),
+				 GFP_KERNEL_ACCOUNT);
 	view->recs = kvcalloc(hkr_nr_recs(nr_slots), sizeof(struct hkr_slot *),
 			      GFP_KERNEL_ACCOUNT);
 	view->header = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (view->taken && view->words && view->recs && view->header)
+	if (view->taken && view->control && view->recs && view->header) {
+		view->control[0] = view->header;
 		return 0;
+	}
 
 	kvfree(view->taken);
-	kvfree(view->words);
+	kvfree(view->control);
 	kvfree(view->recs);
 	free_page((unsigned long)view->header);
 	view->taken = NULL;
-	view->words = NULL;
+	view->control = NULL;
 	view->recs = NULL;
 	view->header = NULL;
 	return -ENOMEM;
@@ -628,7 +675,7 @@ static void hkr_view_fill_header(struct hkr_view *view)
 	view->header->abi_version = HKR_ABI_VERSION;
 	view->header->slot_size = HKR_SLOT_SIZE;
 	view->header->nr_slots = view->nr_slots;
-	view->header->words_offset = PAGE_SIZE;
+	view->header->words_offset = HKR_WORDS_OFFSET;
 	view->header->epoch = hkr_epoch();
 	view->header->epoch_ms = HKR_EPOCH_MS;
 	view->header->limit = hkr_limits.open_max;
@@ -640,10 +687,12 @@ static void hkr_view_fill_header(struct hkr_view *view)
  * @view: of the file
  * @nr_slots: slots of address space
  * @flags: HKR_SETUP_*, checked by the caller
+ * @decay_epochs: idle slots go back after so many; negative: never
  *
  * Return: 0, -EPERM, -EINTR, -EBUSY, -EINVAL, -EOPNOTSUPP, -ENOMEM
  */
-int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags)
+int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags,
+		   s32 decay_epochs)
 {
 	int ret;
 
@@ -662,6 +711,7 @@ int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags)
 	if (ret)
 		goto unlock;
 	view->setup_flags = flags;
+	view->decay_epochs = decay_epochs;
 	view->nr_slots = nr_slots;
 	/* the core refuses a PMD that reaches beyond the inode's size */
 	i_size_write(view->inode, (loff_t)nr_slots << HKR_SLOT_SHIFT);
@@ -719,15 +769,17 @@ void hkr_view_release(struct hkr_view *view)
 {
 	unsigned long i;
 
-	WARN_ON_ONCE(view->charged || atomic_long_read(&view->resident));
 	hkr_views_del(view);
-	for (i = 0; i < hkr_nr_word_pages(view->nr_slots); i++)
-		free_page((unsigned long)view->words[i]);
+	/* reclaim may still be about to let go of a slot it took */
+	wait_var_event(&view->takers, !atomic_read(&view->takers));
+	WARN_ON_ONCE(atomic_long_read(&view->charged) ||
+		     atomic_long_read(&view->resident));
+	for (i = 0; view->nr_slots && i < hkr_control_pages(view->nr_slots); i++)
+		free_page((unsigned long)view->control[i]);
 	for (i = 0; i < hkr_nr_recs(view->nr_slots); i++)
 		kvfree(view->recs[i]);
-	free_page((unsigned long)view->header);
 	kvfree(view->recs);
-	kvfree(view->words);
+	kvfree(view->control);
 	kvfree(view->taken);
 	mmdrop(view->mm);
 	hkr_inode_free(view->inode);

@@ -54,4 +54,5 @@ $(B)/kmod/%/hakmem_region.ko: $(KMOD_SRC) | $(KMOD_UNPACK)
 $(KMOD_UNPACK): unpack-%:
 	$(Q)tools/vm/get-kernel $*
 
-.PHONY: $(KMOD_UNPACK)
+# kmod is a directory too.
+.PHONY: kmod $(KMOD_UNPACK)

@@ -8,6 +8,8 @@
  */
 
 #include <linux/mm.h>
+#include <linux/shrinker.h>
+#include <linux/swap.h>
 #include <linux/sched/coredump.h>
 #include <linux/version.h>
 
@@ -54,5 +56,61 @@ static inline bool hkr_thp_disabled(struct mm_struct *mm)
 #define HKR_GET_POLICY_ARGS struct vm_area_struct *vma, unsigned long addr
 #define HKR_GET_POLICY_SET_ILX() do { } while (0)
 #endif
+
+/* direct reclaim sees no progress unless it is told */
+static inline void hkr_account_reclaimed(unsigned long pages)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+	mm_account_reclaimed_pages(pages);
+#else
+	if (current->reclaim_state)
+		current->reclaim_state->reclaimed_slab += pages;
+#endif
+}
+
+/* a shrinker, from 6.7 on made by the core */
+struct hkr_shrinker {
+	unsigned long (*count)(struct shrinker *s, struct shrink_control *sc);
+	unsigned long (*scan)(struct shrinker *s, struct shrink_control *sc);
+	long batch;
+	int seeks;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	struct shrinker *core;
+#else
+	struct shrinker core;
+#endif
+};
+
+static inline int hkr_shrinker_register(struct hkr_shrinker *s,
+					const char *name)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	s->core = shrinker_alloc(SHRINKER_NUMA_AWARE, "%s", name);
+	if (!s->core)
+		return -ENOMEM;
+	s->core->count_objects = s->count;
+	s->core->scan_objects = s->scan;
+	s->core->batch = s->batch;
+	s->core->seeks = s->seeks;
+	shrinker_register(s->core);
+	return 0;
+#else
+	s->core.count_objects = s->count;
+	s->core.scan_objects = s->scan;
+	s->core.batch = s->batch;
+	s->core.seeks = s->seeks;
+	s->core.flags = SHRINKER_NUMA_AWARE;
+	return register_shrinker(&s->core, "%s", name);
+#endif
+}
+
+static inline void hkr_shrinker_unregister(struct hkr_shrinker *s)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
+	shrinker_free(s->core);
+#else
+	unregister_shrinker(&s->core);
+#endif
+}
 
 #endif /* HKR_COMPAT_H */

@@ -82,7 +82,7 @@ static long hkr_count_free_locked(struct hkr_view *view, unsigned long first,
 			continue;
 		}
 		slot = hkr_slot(view, idx);
-		if (slot->state != HKR_HANDED)
+		if (READ_ONCE(slot->state) == HKR_FILLING)
 			return -EBUSY;
 	}
 	return nr_free ?: -EEXIST;
@@ -131,13 +131,14 @@ static void hkr_mark_filling_locked(struct hkr_view *view, struct hkr_run *run)
 	for (idx = run->first; idx < run->first + run->nr; idx++) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
-		if (__test_and_set_bit(idx, view->taken))
-			continue;
 		mutex_lock(&slot->lock);
-		slot->state = HKR_FILLING;
+		if (slot->state == HKR_FREE) {
+			slot->state = HKR_FILLING;
+			slot->filler = run;
+			set_bit(idx, view->taken);
+			run->nr_filling++;
+		}
 		mutex_unlock(&slot->lock);
-		slot->filler = run;
-		run->nr_filling++;
 	}
 }
 
@@ -156,10 +157,9 @@ static void hkr_unmark_filling_locked(struct hkr_view *view,
 		slot->filler = NULL;
 		mutex_lock(&slot->lock);
 		slot->state = HKR_FREE;
+		clear_bit(idx, view->taken);
 		mutex_unlock(&slot->lock);
-		__clear_bit(idx, view->taken);
 	}
-	hkr_uncharge(view, run->nr_filling);
 }
 
 /*
@@ -193,6 +193,7 @@ static int hkr_reserve_run_locked(struct hkr_view *view,
 				  const struct hkr_handout_req *req,
 				  struct hkr_run *run)
 {
+	unsigned long charged;
 	int ret;
 
 	lockdep_assert_held(&view->lock);
@@ -205,16 +206,23 @@ static int hkr_reserve_run_locked(struct hkr_view *view,
 			return ret;
 	}
 	/* before the records: a cap also bounds what they cost */
-	ret = hkr_charge(view, run->nr_filling);
+	charged = run->nr_filling;
+	ret = hkr_charge(view, charged);
 	if (ret)
 		return ret;
 	ret = hkr_make_records(view, run);
-	if (ret) {
-		hkr_uncharge(view, run->nr_filling);
-		return ret;
-	}
+	if (ret)
+		goto uncharge;
 	hkr_mark_filling_locked(view, run);
-	return 0;
+	/* reclaim may have freed more of an AT run since it was counted */
+	if (run->nr_filling > charged)
+		ret = hkr_charge(view, run->nr_filling - charged);
+	if (!ret)
+		return 0;
+	hkr_unmark_filling_locked(view, run);
+uncharge:
+	hkr_uncharge(view, charged);
+	return ret;
 }
 
 /**
@@ -301,10 +309,12 @@ static int hkr_fill_run(struct hkr_view *view, struct hkr_handout_req *req,
 	mutex_lock(&view->lock);
 	if (!ret && view->phase != HKR_MAPPED)
 		ret = -EBADFD;
-	if (ret)
+	if (ret) {
 		hkr_unmark_filling_locked(view, run);
-	else
+		hkr_uncharge(view, run->nr_filling);
+	} else {
 		hkr_publish_run_locked(view, run);
+	}
 	mutex_unlock(&view->lock);
 	return ret;
 }
@@ -338,6 +348,7 @@ int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req)
 	WARN_ON_ONCE(!list_empty(&run.folios));
 	atomic64_add(run.nr_filling, &view->count.handouts);
 	atomic64_add(run.nr_unzeroed, &view->count.served_idle);
+	hkr_tick_start(view);
 	req->first = run.first;
 	req->nr_zeroed = run.nr_filling - run.nr_unzeroed;
 	return 0;

@@ -13,7 +13,11 @@
  *         slot->lock			(two only under view->lock: MOVE)
  *           folio lock
  *             i_mmap_rwsem, page table locks (inside unmap_mapping_range)
+ *         ages->lock			below slot->lock, a leaf
  *     pool->lock, orphan_lock		leaves, never nested in each other
+ *
+ * What reclaim takes it only tries: from ages->lock it goes up to slot->lock and
+ * the folio lock by trylock.
  *
  * No copy to or from user space and no zeroing under any of ours. Memory may
  * be allocated under view->lock, never under slot->lock.
@@ -36,10 +40,11 @@
 #include "compat.h"
 
 static_assert(HKR_NODE_ANY == NUMA_NO_NODE);
+static_assert(sizeof(struct hkr_control) <= 128);
 
 #define HKR_SLOT_ORDER		(HKR_SLOT_SHIFT - PAGE_SHIFT)
 #define HKR_SLOT_PAGES		(1UL << HKR_SLOT_ORDER)
-#define HKR_WORDS_PER_PAGE	(PAGE_SIZE / sizeof(u64))
+#define HKR_WORDS_OFFSET	128UL	/* behind the header, in its page */
 #define HKR_SLOTS_PER_REC	64UL	/* slot records allocated together */
 #define HKR_EPOCH_MS		100U
 
@@ -68,8 +73,16 @@ struct hkr_slot {
 	struct mutex lock;	/* of this record; see the lock order */
 	struct folio *folio;	/* changed under lock and the folio's lock */
 	u32 gen;		/* lock; the generation that the word carries */
-	u8 state;		/* enum hkr_slot_state: lock, and view->lock */
+	u8 state;		/* enum hkr_slot_state: lock */
+	bool held;		/* a RECYCLE is at work, not to be taken: lock */
 	struct hkr_run *filler;	/* the HANDOUT that fills it: view->lock */
+
+	/* where age.c keeps it while it has memory: the list's lock */
+	struct list_head age;
+	struct hkr_view *view;	/* immutable */
+	u32 idx;		/* immutable */
+	u64 seen;		/* the word when it was last seen idle */
+	bool idle;		/* on the idle list */
 };
 
 /* counters of struct hkr_stats; any context */
@@ -118,20 +131,23 @@ struct hkr_view {
 	/* lock for writing; fixed once nr_slots is set */
 	unsigned long nr_slots;	/* 0 before SETUP */
 	u32 setup_flags;
-	struct hkr_control *header;	/* page 0 of the control mapping */
-	unsigned long *taken;	/* a bit for each slot that is not FREE: lock */
+	struct hkr_control *header;	/* in control[0] */
+	/* a bit for each slot not FREE: set under lock, cleared under slot->lock */
+	unsigned long *taken;
 
 	/*
 	 * Filled in when first needed by cmpxchg, freed with the view, so a
 	 * pointer that was read once stays good.
 	 */
-	u64 **words;		/* pages of slot words, shared with the owner */
+	void **control;		/* pages of header and words, shared with the owner */
 	struct hkr_slot **recs;	/* HKR_SLOTS_PER_REC slots each */
 
 	enum hkr_phase phase;	/* lock */
 	unsigned int nr_vmas;	/* arena VMAs of the owner: lock */
-	unsigned long charged;	/* slots handed out or being so: lock */
+	atomic_long_t charged;	/* slots handed out or being so */
 	atomic_long_t resident;	/* slots with memory */
+	atomic_t takers;	/* age.c at work on slots of this view */
+	s32 decay_epochs;	/* idle slots go back after it; < 0: never */
 	struct hkr_counters count;
 };
 
@@ -143,6 +159,7 @@ struct hkr_limits {
 	unsigned long user_max;	/* and to one user */
 	unsigned long total_max;	/* and to all of them */
 	unsigned long max_slots;	/* largest arena */
+	s32 decay_epochs;	/* where SETUP says nothing; < 0: never */
 };
 
 extern struct hkr_limits hkr_limits;
@@ -161,6 +178,9 @@ struct folio *hkr_pool_take_hard(int nid);
 void hkr_pool_give(struct folio *folio);
 void hkr_pool_give_clean(struct folio *folio);
 void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty);
+unsigned long hkr_pool_above_reserve(void);
+unsigned long hkr_pool_spare(int nid);
+unsigned long hkr_pool_shrink(int nid, unsigned long want);
 void hkr_folio_leave(struct folio *folio);
 bool hkr_folio_give_up(struct folio *folio);
 
@@ -194,13 +214,16 @@ unsigned long hkr_orphans(void);
 /* arena.c: views, slots, mappings, faults */
 struct hkr_view *hkr_view_open(struct file *file);
 void hkr_view_release(struct hkr_view *view);
-int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags);
+int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags,
+		   s32 decay_epochs);
+s32 hkr_decay_epochs(s32 ms);
 int hkr_view_enter(struct hkr_view *view);
 void hkr_view_leave(struct hkr_view *view);
 int hkr_mmap(struct file *file, struct vm_area_struct *vma);
 struct hkr_slot *hkr_slot(struct hkr_view *view, unsigned long idx);
 struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx);
 u64 *hkr_word(struct hkr_view *view, unsigned long idx);
+unsigned long hkr_control_pages(unsigned long nr_slots);
 void hkr_word_set_locked(struct hkr_view *view, unsigned long idx,
 			 struct hkr_slot *slot, u64 state, u64 epoch);
 void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
@@ -211,6 +234,7 @@ void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot, struct folio *folio);
 struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
 				     struct hkr_slot *slot);
+void hkr_slot_detach_locked(struct hkr_view *view, struct hkr_slot *slot);
 void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr);
 struct folio *hkr_view_take_folio(struct hkr_view *view, int nid);
 
@@ -238,10 +262,12 @@ unsigned long hkr_count_idle(struct hkr_view *view);
 
 /* reclaim.c: epochs, the tick, what it samples */
 void hkr_tick_kick(void);
-void hkr_tick_stop(void);
+void hkr_tick_start(struct hkr_view *view);
 u32 hkr_epoch(void);
 void hkr_views_add(struct hkr_view *view);
 void hkr_views_del(struct hkr_view *view);
+int hkr_reclaim_init(void);
+void hkr_reclaim_exit(void);
 unsigned long hkr_idle_seen(void);
 
 extern atomic_long_t hkr_resident;	/* slots with memory, all views */

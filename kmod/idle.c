@@ -22,6 +22,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 
+#include "age.h"
 #include "hkr.h"
 
 struct hkr_candidate {
@@ -29,27 +30,6 @@ struct hkr_candidate {
 	u32 idx;
 	u32 age;	/* epochs */
 };
-
-/* a stamp from the future counts as oldest: it cannot be worth anything */
-static u32 hkr_word_age(u64 word)
-{
-	u32 age = (hkr_epoch() - HKR_WORD_EPOCH(word)) & HKR_WORD_EPOCH_MASK;
-
-	return age > HKR_WORD_EPOCH_MASK / 2 ? HKR_WORD_EPOCH_MASK : age;
-}
-
-/*
- * A first look without a zap: it may miss a user of a folio that is mapped by
- * PTEs, which the freeze after the zap then finds.
- */
-static bool hkr_folio_looks_pinned(struct folio *folio)
-{
-	int mapped = folio_entire_mapcount(folio);
-
-	if (folio_maybe_dma_pinned(folio))
-		return true;
-	return mapped && folio_ref_count(folio) > 1 + mapped;
-}
 
 /*
  * Does a slot hold memory that could be taken now? The view need not be locked.
@@ -107,7 +87,7 @@ static int hkr_by_number(const void *a, const void *b)
 static bool hkr_is_wanted(const struct hkr_idle_want *want, unsigned long idx,
 			  struct hkr_slot *slot, u32 age)
 {
-	if (slot->state != HKR_HANDED || age < want->min_age)
+	if (READ_ONCE(slot->state) != HKR_HANDED || age < want->min_age)
 		return false;
 	if (want->with_memory && !READ_ONCE(slot->folio))
 		return false;
@@ -226,16 +206,17 @@ unsigned long hkr_take_idle_locked(struct hkr_view *view,
 				   const struct hkr_idle_want *want,
 				   struct list_head *folios)
 {
-	unsigned long i, nr, claimed = 0, taken = 0;
+	unsigned long i, nr, room, claimed = 0, taken = 0;
 	struct hkr_candidate *cand;
 
 	lockdep_assert_held(&view->lock);
-	if (!view->charged)
+	room = atomic_long_read(&view->charged);
+	if (!room)
 		return 0;
-	cand = kvmalloc_array(view->charged, sizeof(*cand), GFP_KERNEL);
+	cand = kvmalloc_array(room, sizeof(*cand), GFP_KERNEL);
 	if (!cand)
 		return 0;
-	nr = hkr_find_idle_locked(view, want, cand, view->charged);
+	nr = hkr_find_idle_locked(view, want, cand, room);
 	for (i = 0; i < nr && claimed < want->max; i++)
 		if (hkr_claim_idle_locked(view, &cand[i]))
 			cand[claimed++] = cand[i];

@@ -69,7 +69,7 @@ static long hkr_ioctl_info(struct hkr_view *view, union hkr_arg *arg)
 		return nr;
 	info->nr_nodes = nr;
 	info->abi_version = HKR_ABI_VERSION;
-	info->features = 0;
+	info->features = HKR_FEAT_RECLAIM;
 	info->slot_size = HKR_SLOT_SIZE;
 	info->max_slots = hkr_limits.max_slots;
 	info->open_limit = hkr_limits.open_max;
@@ -80,17 +80,23 @@ static long hkr_ioctl_info(struct hkr_view *view, union hkr_arg *arg)
 static long hkr_ioctl_setup(struct hkr_view *view, union hkr_arg *arg)
 {
 	struct hkr_setup *setup = &arg->setup;
+	s32 decay = hkr_limits.decay_epochs;
 	int ret;
 
-	ret = hkr_view_setup(view, setup->nr_slots, setup->flags);
+	if (setup->__reserved)
+		return -EINVAL;
+	if (setup->flags & HKR_SETUP_DECAY)
+		decay = hkr_decay_epochs(setup->idle_decay_ms);
+	else if (setup->idle_decay_ms)
+		return -EINVAL;
+	ret = hkr_view_setup(view, setup->nr_slots, setup->flags, decay);
 	if (ret)
 		return ret;
 	setup->arena_offset = HKR_OFF_ARENA;
 	setup->arena_size = setup->nr_slots << HKR_SLOT_SHIFT;
 	setup->control_offset = HKR_OFF_CONTROL;
-	setup->control_size = PAGE_SIZE *
-		(1 + DIV_ROUND_UP(setup->nr_slots, HKR_WORDS_PER_PAGE));
-	setup->words_offset = PAGE_SIZE;
+	setup->control_size = PAGE_SIZE * hkr_control_pages(setup->nr_slots);
+	setup->words_offset = HKR_WORDS_OFFSET;
 	return 0;
 }
 
@@ -210,8 +216,9 @@ static long hkr_ioctl_stats(struct hkr_view *view, union hkr_arg *arg)
 
 static const struct hkr_ioctl_op hkr_ioctl_ops[] = {
 	HKR_OP(HKR_IOC_INFO, hkr_info, nodes, 0, hkr_ioctl_info),
-	HKR_OP(HKR_IOC_SETUP, hkr_setup, words_offset,
-	       HKR_SETUP_EXEC | HKR_SETUP_DUMP, hkr_ioctl_setup),
+	HKR_OP(HKR_IOC_SETUP, hkr_setup, __reserved,
+	       HKR_SETUP_EXEC | HKR_SETUP_DUMP | HKR_SETUP_DECAY,
+	       hkr_ioctl_setup),
 	HKR_OP(HKR_IOC_HANDOUT, hkr_handout, reqs, 0, hkr_ioctl_handout),
 	HKR_OP(HKR_IOC_RECYCLE, hkr_recycle, ranges, 0, hkr_ioctl_recycle),
 	HKR_OP(HKR_IOC_TRIM, hkr_trim, nr_trimmed, 0, hkr_ioctl_trim),

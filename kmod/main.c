@@ -4,7 +4,8 @@
  *
  * Everything that a file can start must be stopped before what it uses goes:
  * the device first (no new file, and none is open or rmmod would be refused),
- * then the tick, then orphans and the pool.
+ * then reclaim and
+ * its tick, then orphans, the pool, and the lists by age.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -14,6 +15,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 
+#include "age.h"
 #include "hkr.h"
 
 #define HKR_MAX_ARENA	(1UL << 20)	/* slots: 2 TiB of addresses */
@@ -36,6 +38,10 @@ static unsigned long user_max_mb;
 module_param(user_max_mb, ulong, 0444);
 MODULE_PARM_DESC(user_max_mb, "most MiB for one user (0: RAM/4)");
 
+static int idle_decay_ms = 1000;
+module_param(idle_decay_ms, int, 0444);
+MODULE_PARM_DESC(idle_decay_ms,
+		 "idle slots go back after so many ms, where SETUP says nothing; 0: at the next tick, -1: never (1000)");
 static unsigned long total_max_mb;
 module_param(total_max_mb, ulong, 0444);
 MODULE_PARM_DESC(total_max_mb, "most MiB for all users (0: RAM/2)");
@@ -84,6 +90,15 @@ static unsigned long hkr_mb_to_slots(unsigned long mb)
 	return mb / (HKR_SLOT_SIZE >> 20);
 }
 
+/**
+ * hkr_decay_epochs - a decay in epochs
+ * @ms: milliseconds; negative: never
+ */
+s32 hkr_decay_epochs(s32 ms)
+{
+	return ms < 0 ? -1 : DIV_ROUND_UP((u32)ms, HKR_EPOCH_MS);
+}
+
 static int hkr_set_limits(void)
 {
 	unsigned long ram = totalram_pages() >> HKR_SLOT_ORDER;
@@ -95,6 +110,7 @@ static int hkr_set_limits(void)
 					    max(ram / 4, 1UL);
 	hkr_limits.user_max = user_max_mb ? hkr_mb_to_slots(user_max_mb) :
 					    max(ram / 4, 1UL);
+	hkr_limits.decay_epochs = hkr_decay_epochs(idle_decay_ms);
 	hkr_limits.total_max = total_max_mb ? hkr_mb_to_slots(total_max_mb) :
 					      max(ram / 2, 1UL);
 	hkr_limits.max_slots = clamp(2 * ram, HKR_MIN_ARENA, HKR_MAX_ARENA);
@@ -128,16 +144,26 @@ static int __init hkr_init(void)
 	ret = hkr_set_limits();
 	if (ret)
 		return ret;
-	ret = hkr_pool_init();
+	ret = hkr_age_init();
 	if (ret)
 		return ret;
-	ret = misc_register(&hkr_misc);
+	ret = hkr_pool_init();
+	if (ret)
+		goto exit_age;
+	ret = hkr_reclaim_init();
 	if (ret)
 		goto exit_pool;
+	ret = misc_register(&hkr_misc);
+	if (ret)
+		goto exit_reclaim;
 	return 0;
 
+exit_reclaim:
+	hkr_reclaim_exit();
 exit_pool:
 	hkr_pool_exit();
+exit_age:
+	hkr_age_exit();
 	return ret;
 }
 
@@ -146,9 +172,10 @@ static void __exit hkr_exit(void)
 	long live;
 
 	misc_deregister(&hkr_misc);
-	hkr_tick_stop();
+	hkr_reclaim_exit();
 	hkr_orphans_exit();
 	hkr_pool_exit();
+	hkr_age_exit();
 	live = atomic_long_read(&hkr_pool_stats.live);
 	WARN_ON_ONCE(live);
 	pr_info("unloaded, %ld live folios\n", live);

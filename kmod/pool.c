@@ -314,6 +314,59 @@ void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty)
 	}
 }
 
+/**
+ * hkr_pool_above_reserve - folios of ours, wherever they are, that may go
+ */
+unsigned long hkr_pool_above_reserve(void)
+{
+	long above = atomic_long_read(&hkr_pool_stats.live) -
+		     (long)hkr_limits.reserve;
+
+	return max(above, 0L);
+}
+
+/**
+ * hkr_pool_spare - folios of a node's pool that the reserve does not need
+ * @nid: node
+ */
+unsigned long hkr_pool_spare(int nid)
+{
+	unsigned long clean, dirty;
+
+	hkr_pool_count(nid, &clean, &dirty);
+	return min(hkr_pool_above_reserve(), clean + dirty);
+}
+
+/**
+ * hkr_pool_shrink - give spare folios to the buddy allocator
+ * @nid: node
+ * @want: at most so many
+ *
+ * Dirty ones first: they would cost somebody a zeroing. Waits for no lock but
+ * the pool's, which is a leaf.
+ *
+ * Return: folios freed
+ */
+unsigned long hkr_pool_shrink(int nid, unsigned long want)
+{
+	struct hkr_pool *pool = hkr_pools[nid];
+	unsigned long freed = 0;
+
+	if (!pool)
+		return 0;
+	want = min(want, hkr_pool_spare(nid));
+	while (freed < want) {
+		struct folio *folio = hkr_pool_pop(pool, false) ?:
+				      hkr_pool_pop(pool, true);
+
+		if (!folio)
+			break;
+		hkr_folio_leave(folio);
+		freed++;
+	}
+	return freed;
+}
+
 static bool hkr_reserve_short(void)
 {
 	return atomic_long_read(&hkr_pool_stats.live) < hkr_limits.reserve;

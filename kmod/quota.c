@@ -72,7 +72,7 @@ int hkr_charge(struct hkr_view *view, unsigned long nr)
 	long charged;
 
 	lockdep_assert_held(&view->lock);
-	if (nr > hkr_limits.open_max - view->charged)
+	if (nr > hkr_limits.open_max - atomic_long_read(&view->charged))
 		return -EDQUOT;
 
 	charged = atomic_long_add_return(nr, &view->user->charged);
@@ -81,7 +81,7 @@ int hkr_charge(struct hkr_view *view, unsigned long nr)
 	charged = atomic_long_add_return(nr, &hkr_charged);
 	if (charged > (long)hkr_limits.total_max)
 		goto uncharge_total;
-	view->charged += nr;
+	atomic_long_add(nr, &view->charged);
 	return 0;
 
 uncharge_total:
@@ -92,14 +92,13 @@ uncharge_user:
 }
 
 /**
- * hkr_uncharge - slots are no longer handed out
- * @view: locked
+ * hkr_uncharge - slots are no longer handed out; any context
+ * @view: whose they were
  * @nr: slots
  */
 void hkr_uncharge(struct hkr_view *view, unsigned long nr)
 {
-	lockdep_assert_held(&view->lock);
-	view->charged -= nr;
+	atomic_long_sub(nr, &view->charged);
 	atomic_long_sub(nr, &view->user->charged);
 	atomic_long_sub(nr, &hkr_charged);
 }
@@ -134,7 +133,8 @@ void hkr_uncharge_orphan(struct hkr_user *user)
  */
 unsigned long hkr_room(struct hkr_view *view)
 {
-	unsigned long open_room = hkr_limits.open_max - view->charged;
+	unsigned long open_room = hkr_limits.open_max -
+				  atomic_long_read(&view->charged);
 	long charged = atomic_long_read(&view->user->charged);
 	long total = atomic_long_read(&hkr_charged);
 	unsigned long user_room = 0, total_room = 0;

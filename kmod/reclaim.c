@@ -1,29 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Epochs, and the tick that makes them.
+ * Reclaim: the tick that makes epochs, decay, the shrinker, the last resort.
  *
  * An epoch is the coarse clock of idleness: an owner stamps it into a word that
  * becomes idle, at the price of one load from its control page. The tick moves
- * the epoch on, publishes it to every view together with what else the control
- * header shows, samples how much is idle, and looks after the orphans. It runs
- * while any slot holds memory or an orphan is waited for, and not otherwise.
+ * the epoch on, publishes it, samples what is idle (age.c), gives back what has
+ * been idle for longer than its arena's decay, and looks after the orphans. It
+ * is an ordinary delayed work, since a deferrable one may be late by seconds,
+ * and runs while any slot holds memory; when nothing is idle it slows down, to
+ * one look in HKR_TICK_REST epochs. Epochs are of the clock, not of the tick.
  *
- * What the tick counts as idle is the kernel's own sample: the word says IDLE,
- * the record says that there is memory, and the reference count that nobody
- * pins it.
+ * Under pressure the kernel asks the shrinker: spare folios of the pool go
+ * first, they cost nobody anything, then idle slots, oldest first. count reads
+ * two numbers. scan looks at no more than twice what was asked and reports only
+ * what reached the buddy allocator. No owner runs anything for this: not a
+ * thread, not a timer, not a signal. A stopped process gives its idle slots
+ * back as well as a running one.
+ *
+ * The OOM notifier is the last resort: it takes what is left before a process
+ * is killed. The kernel calls off the kill for any progress, so we claim none
+ * that is not real, and stand aside after a few rounds in a row.
+ *
+ * The reserve stays ours: what is taken below it goes to the pool.
  */
 
-#include <linux/bitmap.h>
+#include <linux/debugfs.h>
+#include <linux/jiffies.h>
+#include <linux/module.h>
+#include <linux/notifier.h>
+#include <linux/oom.h>
+#include <linux/sched/mm.h>
+#include <linux/swap.h>
+#include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
+#include "age.h"
 #include "hkr.h"
+
+#define HKR_TICK_REST		4U	/* epochs between ticks at rest */
+#define HKR_OOM_BATCH		64UL	/* slots for one call of the notifier */
+#define HKR_OOM_ROUNDS		8	/* in a row, then the killer may act */
+#define HKR_OOM_QUIET		(10 * HZ)	/* ends a row */
 
 atomic_long_t hkr_resident;
 
 static LIST_HEAD(hkr_views);
 static DEFINE_MUTEX(hkr_views_lock);
-static u32 hkr_now;			/* the epoch; written by the tick only */
-static unsigned long hkr_idle_total;	/* likewise */
+static unsigned long hkr_idle_total;	/* written by the tick only */
+static unsigned int hkr_tick_epochs = 1;	/* likewise: until the next */
 
 static void hkr_tick(struct work_struct *work);
 static DECLARE_DELAYED_WORK(hkr_tick_work, hkr_tick);
@@ -33,7 +57,10 @@ static DECLARE_DELAYED_WORK(hkr_tick_work, hkr_tick);
  */
 u32 hkr_epoch(void)
 {
-	return READ_ONCE(hkr_now);
+	u64 epoch = get_jiffies_64();
+
+	do_div(epoch, max(msecs_to_jiffies(HKR_EPOCH_MS), 1UL));
+	return epoch & HKR_WORD_EPOCH_MASK;
 }
 
 /**
@@ -48,33 +75,59 @@ static void hkr_publish(struct hkr_view *view, unsigned long clean)
 {
 	struct hkr_control *header = view->header;
 
-	WRITE_ONCE(header->epoch, hkr_now);
+	WRITE_ONCE(header->epoch, hkr_epoch());
 	WRITE_ONCE(header->resident, atomic_long_read(&view->resident));
 	WRITE_ONCE(header->reclaimed, atomic64_read(&view->count.reclaimed));
 	WRITE_ONCE(header->pool_clean, clean);
 }
 
-static void hkr_tick(struct work_struct *work)
+static void hkr_publish_all(unsigned long clean)
 {
-	unsigned long clean, dirty, idle = 0, orphans;
 	struct hkr_view *view;
 
-	WRITE_ONCE(hkr_now, (hkr_now + 1) & HKR_WORD_EPOCH_MASK);
-	orphans = hkr_orphans_retry();
-	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
-
 	mutex_lock(&hkr_views_lock);
-	list_for_each_entry(view, &hkr_views, link) {
+	list_for_each_entry(view, &hkr_views, link)
 		hkr_publish(view, clean);
-		if (atomic_long_read(&view->resident))
-			idle += hkr_count_idle(view);
-		cond_resched();
-	}
 	mutex_unlock(&hkr_views_lock);
-	WRITE_ONCE(hkr_idle_total, idle);
+}
 
+/* idle for longer than their owners allow: memory to the pool */
+static unsigned long hkr_decay(void)
+{
+	unsigned long taken = 0;
+	int nid;
+
+	for_each_node_state(nid, N_MEMORY) {
+		unsigned long all = atomic_long_read(&hkr_resident);
+		struct hkr_take take = {
+			.want = all,
+			.look = 2 * all,
+			.expired_only = true,
+		};
+
+		taken += hkr_take_slots(nid, &take);
+	}
+	return taken;
+}
+
+static void hkr_tick(struct work_struct *work)
+{
+	unsigned long clean, dirty, idle, orphans;
+
+	orphans = hkr_orphans_retry();
+	idle = hkr_age_tick();
+	idle -= min(idle, hkr_decay());
+	WRITE_ONCE(hkr_idle_total, idle);
+	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
+	hkr_publish_all(clean);
+
+	if (idle || orphans || dirty)
+		hkr_tick_epochs = 1;
+	else
+		hkr_tick_epochs = min(2 * hkr_tick_epochs, HKR_TICK_REST);
 	if (orphans || dirty || atomic_long_read(&hkr_resident))
-		hkr_tick_kick();
+		schedule_delayed_work(&hkr_tick_work, hkr_tick_epochs *
+				      msecs_to_jiffies(HKR_EPOCH_MS));
 }
 
 /**
@@ -86,15 +139,17 @@ void hkr_tick_kick(void)
 }
 
 /**
- * hkr_tick_stop - no tick runs any more; nobody is left to kick it
+ * hkr_tick_start - a view got memory
+ * @view: its header may be stale: no tick may have run for long
  */
-void hkr_tick_stop(void)
+void hkr_tick_start(struct hkr_view *view)
 {
-	cancel_delayed_work_sync(&hkr_tick_work);
+	WRITE_ONCE(view->header->epoch, hkr_epoch());
+	hkr_tick_kick();
 }
 
 /**
- * hkr_views_add - the tick shall look at a view
+ * hkr_views_add - the tick shall publish to a view
  * @view: just set up
  */
 void hkr_views_add(struct hkr_view *view)
@@ -113,4 +168,188 @@ void hkr_views_del(struct hkr_view *view)
 	mutex_lock(&hkr_views_lock);
 	list_del_init(&view->link);
 	mutex_unlock(&hkr_views_lock);
+}
+
+static unsigned long hkr_shrink_count_node(int nid)
+{
+	return min(hkr_age_count(nid) + hkr_pool_spare(nid),
+		   hkr_pool_above_reserve());
+}
+
+/* slots freed to the buddy allocator; @looked: out, slots looked at */
+static unsigned long hkr_shrink_node(int nid, unsigned long want,
+				     unsigned long *looked)
+{
+	unsigned long freed = hkr_pool_shrink(nid, want);
+	struct hkr_take take = {
+		.want = min(want - freed, hkr_pool_above_reserve()),
+		.look = 2 * want,
+		.to_buddy = true,
+	};
+
+	freed += hkr_take_slots(nid, &take);
+	*looked = 2 * want - take.look;
+	return freed;
+}
+
+static unsigned long hkr_shrink_count(struct shrinker *shrinker,
+				      struct shrink_control *sc)
+{
+	/* pages: a small count would be shifted to nothing */
+	return HKR_SLOT_PAGES * hkr_shrink_count_node(sc->nid);
+}
+
+static unsigned long hkr_shrink_scan(struct shrinker *shrinker,
+				     struct shrink_control *sc)
+{
+	unsigned long want = DIV_ROUND_UP(sc->nr_to_scan, HKR_SLOT_PAGES);
+	unsigned long freed, looked;
+
+	freed = HKR_SLOT_PAGES * hkr_shrink_node(sc->nid, want, &looked);
+	sc->nr_scanned = max(sc->nr_to_scan, freed);
+	hkr_account_reclaimed(freed);
+	return freed ?: SHRINK_STOP;
+}
+
+/*
+ * Not called for the limit of a cgroup, a cpuset or a policy. Any number above
+ * zero calls the kill off, so it must be memory that is really free.
+ */
+static int hkr_oom(struct notifier_block *nb, unsigned long unused, void *freed)
+{
+	static unsigned int rounds;	/* oom_lock is held */
+	static unsigned long last;
+	unsigned long got = 0, looked;
+	int nid;
+
+	if (time_after(jiffies, last + HKR_OOM_QUIET))
+		rounds = 0;
+	last = jiffies;
+	if (rounds >= HKR_OOM_ROUNDS)
+		return NOTIFY_OK;
+	for_each_node_state(nid, N_MEMORY)
+		got += hkr_shrink_node(nid, HKR_OOM_BATCH, &looked);
+	if (got)
+		rounds++;
+	*(unsigned long *)freed += HKR_SLOT_PAGES * got;
+	return NOTIFY_OK;
+}
+
+static struct notifier_block hkr_oom_nb = {
+	.notifier_call = hkr_oom,
+};
+
+/*
+ * debugfs: /sys/kernel/debug/hakmem_region/shrink. Write "SLOTS" or "SLOTS
+ * NODE" to run count and scan as reclaim would, under fs_reclaim, so that
+ * lockdep checks it without any pressure. Read: what the last write did.
+ */
+static struct dentry *hkr_debugfs;
+static char hkr_trigger_result[128];	/* hkr_trigger_lock */
+static DEFINE_MUTEX(hkr_trigger_lock);
+
+static void hkr_trigger(unsigned long want, int nid)
+{
+	unsigned long before, after, freed, looked;
+	unsigned int flags;
+
+	fs_reclaim_acquire(GFP_KERNEL);
+	flags = memalloc_noreclaim_save();
+	before = hkr_shrink_count_node(nid);
+	freed = hkr_shrink_node(nid, want, &looked);
+	after = hkr_shrink_count_node(nid);
+	memalloc_noreclaim_restore(flags);
+	fs_reclaim_release(GFP_KERNEL);
+	snprintf(hkr_trigger_result, sizeof(hkr_trigger_result),
+		 "count %lu asked %lu looked %lu freed %lu left %lu\n",
+		 before, want, looked, freed, after);
+}
+
+static ssize_t hkr_trigger_write(struct file *file, const char __user *ubuf,
+				 size_t len, loff_t *pos)
+{
+	unsigned long want;
+	char buf[64] = "";
+	int nid = first_memory_node;
+
+	if (len >= sizeof(buf))
+		return -EINVAL;
+	if (copy_from_user(buf, ubuf, len))
+		return -EFAULT;
+	if (sscanf(buf, "%lu %d", &want, &nid) < 1 || want > LONG_MAX / 4)
+		return -EINVAL;
+	if (nid < 0 || nid >= nr_node_ids || !node_state(nid, N_MEMORY))
+		return -ENXIO;
+	if (mutex_lock_killable(&hkr_trigger_lock))
+		return -EINTR;
+	hkr_trigger(want, nid);
+	mutex_unlock(&hkr_trigger_lock);
+	return len;
+}
+
+static ssize_t hkr_trigger_read(struct file *file, char __user *ubuf,
+				size_t len, loff_t *pos)
+{
+	ssize_t ret;
+	char buf[sizeof(hkr_trigger_result)];
+
+	if (mutex_lock_killable(&hkr_trigger_lock))
+		return -EINTR;
+	strscpy(buf, hkr_trigger_result, sizeof(buf));
+	mutex_unlock(&hkr_trigger_lock);
+	ret = simple_read_from_buffer(ubuf, len, pos, buf, strlen(buf));
+	return ret;
+}
+
+static const struct file_operations hkr_trigger_fops = {
+	.owner	= THIS_MODULE,
+	.open	= simple_open,
+	.read	= hkr_trigger_read,
+	.write	= hkr_trigger_write,
+	.llseek	= default_llseek,
+};
+
+static struct hkr_shrinker hkr_shrinker = {
+	.count = hkr_shrink_count,
+	.scan = hkr_shrink_scan,
+	.batch = HKR_SLOT_PAGES,
+	.seeks = 1,
+};
+
+/**
+ * hkr_reclaim_init - from now on the kernel may take memory back
+ *
+ * Return: 0 or -errno, with nothing left behind
+ */
+int hkr_reclaim_init(void)
+{
+	int ret = hkr_shrinker_register(&hkr_shrinker, "hakmem_region");
+
+	if (ret)
+		return ret;
+	ret = register_oom_notifier(&hkr_oom_nb);
+	if (ret)
+		goto unregister_shrinker;
+	/* without debugfs everything works but the trigger */
+	hkr_debugfs = debugfs_create_dir("hakmem_region", NULL);
+	debugfs_create_file("shrink", 0600, hkr_debugfs, NULL,
+			    &hkr_trigger_fops);
+	return 0;
+
+unregister_shrinker:
+	hkr_shrinker_unregister(&hkr_shrinker);
+	return ret;
+}
+
+/**
+ * hkr_reclaim_exit - nothing takes memory back any more, no tick runs
+ *
+ * Before anything that reclaim looks at goes.
+ */
+void hkr_reclaim_exit(void)
+{
+	debugfs_remove(hkr_debugfs);
+	unregister_oom_notifier(&hkr_oom_nb);
+	hkr_shrinker_unregister(&hkr_shrinker);
+	cancel_delayed_work_sync(&hkr_tick_work);
 }

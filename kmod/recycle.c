@@ -14,7 +14,26 @@
 
 #include "hkr.h"
 
-static int hkr_check_handed_locked(struct hkr_view *view, u64 first, u64 nr)
+static void hkr_unhold_run_locked(struct hkr_view *view, unsigned long first,
+				  unsigned long nr)
+{
+	unsigned long idx;
+
+	lockdep_assert_held(&view->lock);
+	for (idx = first; idx < first + nr; idx++) {
+		struct hkr_slot *slot = hkr_slot(view, idx);
+
+		mutex_lock(&slot->lock);
+		slot->held = false;
+		mutex_unlock(&slot->lock);
+	}
+}
+
+/*
+ * From here on reclaim leaves the run alone, idle or not, so that what was
+ * found once stays true until the view's lock is dropped.
+ */
+static int hkr_hold_run_locked(struct hkr_view *view, u64 first, u64 nr)
 {
 	unsigned long idx;
 	int ret;
@@ -26,12 +45,24 @@ static int hkr_check_handed_locked(struct hkr_view *view, u64 first, u64 nr)
 	for (idx = first; idx < first + nr; idx++) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
-		if (!slot || slot->state == HKR_FREE)
-			return -ENXIO;
-		if (slot->state != HKR_HANDED)
-			return -EBUSY;
+		if (!slot) {
+			ret = -ENXIO;
+			break;
+		}
+		mutex_lock(&slot->lock);
+		if (slot->state == HKR_FREE)
+			ret = -ENXIO;
+		else if (slot->state != HKR_HANDED)
+			ret = -EBUSY;
+		else
+			slot->held = true;
+		mutex_unlock(&slot->lock);
+		if (ret)
+			break;
 	}
-	return 0;
+	if (ret)
+		hkr_unhold_run_locked(view, first, idx - first);
+	return ret;
 }
 
 /* no new fault may start in the run, and the owner sees that it is going */
@@ -57,7 +88,7 @@ static int hkr_drop_locked(struct hkr_view *view, const struct hkr_range *range)
 	unsigned long first = range->first, nr = range->nr_slots, idx;
 	int ret;
 
-	ret = hkr_check_handed_locked(view, first, nr);
+	ret = hkr_hold_run_locked(view, first, nr);
 	if (ret)
 		return ret;
 	hkr_close_run_locked(view, first, nr);
@@ -82,13 +113,14 @@ static int hkr_idle_locked(struct hkr_view *view, const struct hkr_range *range)
 	unsigned long first = range->first, nr = range->nr_slots, idx;
 	int ret;
 
-	ret = hkr_check_handed_locked(view, first, nr);
+	ret = hkr_hold_run_locked(view, first, nr);
 	if (ret)
 		return ret;
 	for (idx = first; idx < first + nr; idx++) {
 		struct hkr_slot *slot = hkr_slot(view, idx);
 
 		mutex_lock(&slot->lock);
+		slot->held = false;
 		hkr_word_set_locked(view, idx, slot, HKR_WORD_IDLE,
 				    hkr_epoch());
 		mutex_unlock(&slot->lock);
@@ -117,6 +149,7 @@ static void hkr_refresh_locked(struct hkr_view *view,
 		mutex_lock(&slot->lock);
 		old = hkr_slot_remove_locked(view, idx, slot);
 		hkr_slot_install_locked(view, idx, slot, new);
+		slot->held = false;
 		hkr_word_set_locked(view, idx, slot, HKR_WORD_BUSY, 0);
 		mutex_unlock(&slot->lock);
 		if (old)
@@ -138,9 +171,11 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 	ret = hkr_view_enter(view);
 	if (ret)
 		return ret;
-	ret = hkr_check_handed_locked(view, range->first, range->nr_slots);
-	if (!ret)
+	ret = hkr_hold_run_locked(view, range->first, range->nr_slots);
+	if (!ret) {
+		hkr_unhold_run_locked(view, range->first, range->nr_slots);
 		ret = hkr_charge(view, range->nr_slots);
+	}
 	hkr_view_leave(view);
 	if (ret)
 		return ret;
@@ -151,8 +186,7 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 	if (!ret && view->phase != HKR_MAPPED)
 		ret = -EBADFD;
 	if (!ret)
-		ret = hkr_check_handed_locked(view, range->first,
-					      range->nr_slots);
+		ret = hkr_hold_run_locked(view, range->first, range->nr_slots);
 	if (!ret)
 		hkr_refresh_locked(view, range, &folios);
 	hkr_uncharge(view, range->nr_slots);
@@ -161,24 +195,31 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 	return ret;
 }
 
-static int hkr_check_move_locked(struct hkr_view *view,
-				 const struct hkr_range *range)
+static int hkr_hold_move_locked(struct hkr_view *view,
+				const struct hkr_range *range)
 {
 	u64 first = range->first, to = range->to, nr = range->nr_slots, idx;
 	int ret;
 
-	ret = hkr_check_handed_locked(view, first, nr);
+	ret = hkr_hold_run_locked(view, first, nr);
 	if (ret)
 		return ret;
-	ret = hkr_check_handed_locked(view, to, nr);
+	if (to < first + nr && first < to + nr) {
+		ret = -EINVAL;
+		goto unhold_source;
+	}
+	ret = hkr_hold_run_locked(view, to, nr);
 	if (ret)
-		return ret;
-	if (first < to + nr && to < first + nr)
-		return -EINVAL;
+		goto unhold_source;
 	for (idx = to; idx < to + nr; idx++)
 		if (READ_ONCE(hkr_slot(view, idx)->folio))
-			return -EEXIST;
-	return 0;
+			ret = -EEXIST;
+	if (!ret)
+		return 0;
+	hkr_unhold_run_locked(view, to, nr);
+unhold_source:
+	hkr_unhold_run_locked(view, first, nr);
+	return ret;
 }
 
 /*
@@ -201,6 +242,7 @@ static void hkr_move_slot_locked(struct hkr_view *view, unsigned long from,
 	folio = hkr_slot_remove_locked(view, from, src);
 	if (folio)
 		hkr_slot_install_locked(view, to, dst, folio);
+	dst->held = false;
 	hkr_slot_publish_locked(view, to, dst);
 	hkr_slot_free_locked(view, from, src);
 	mutex_unlock(&dst->lock);
@@ -214,7 +256,7 @@ static int hkr_move_locked(struct hkr_view *view, const struct hkr_range *range)
 	unsigned long nr = range->nr_slots, i;
 	int ret;
 
-	ret = hkr_check_move_locked(view, range);
+	ret = hkr_hold_move_locked(view, range);
 	if (ret)
 		return ret;
 	hkr_close_run_locked(view, range->first, nr);

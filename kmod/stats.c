@@ -22,7 +22,7 @@ void hkr_view_stats(struct hkr_view *view, struct hkr_stats *st)
 
 	lockdep_assert_held(&view->lock);
 	st->nr_slots = view->nr_slots;
-	st->handed_out = view->charged;
+	st->handed_out = atomic_long_read(&view->charged);
 	st->resident = atomic_long_read(&view->resident);
 	st->idle = hkr_count_idle(view);
 	st->limit = hkr_limits.open_max;

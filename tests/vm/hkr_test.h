@@ -52,11 +52,13 @@ static inline long hkr_call(int fd, unsigned int cmd, void *arg)
 	return ret < 0 ? -errno : ret;
 }
 
+/* without decay: a test that wants idle slots to go says so itself */
 static inline long hkr_setup(int fd, uint64_t nr_slots, uint32_t flags,
 			     struct hkr_setup *setup)
 {
 	*setup = (struct hkr_setup){
-		.size = sizeof(*setup), .flags = flags, .nr_slots = nr_slots,
+		.size = sizeof(*setup), .flags = flags | HKR_SETUP_DECAY,
+		.nr_slots = nr_slots, .idle_decay_ms = -1,
 	};
 	return hkr_call(fd, HKR_IOC_SETUP, setup);
 }

@@ -176,13 +176,14 @@ struct hkr_info {
 };
 
 /*
- * HKR_FEAT_RECLAIM - the kernel takes idle slots back under memory pressure.
- * Without it idle slots stay resident until RECYCLE or TRIM.
+ * HKR_FEAT_RECLAIM - the kernel takes idle slots back, under memory pressure
+ * and after the decay. Without it they stay resident until RECYCLE or TRIM.
  */
 #define HKR_FEAT_RECLAIM	(1ULL << 0)
 
 #define HKR_SETUP_EXEC		(1U << 0)	/* PROT_EXEC is allowed */
 #define HKR_SETUP_DUMP		(1U << 1)	/* include in core dumps */
+#define HKR_SETUP_DECAY		(1U << 2)	/* @idle_decay_ms is given */
 
 /**
  * struct hkr_setup - HKR_IOC_SETUP, once for each open file
@@ -194,6 +195,10 @@ struct hkr_info {
  * @control_offset: out, mmap() offset of the control pages
  * @control_size: out, bytes to map there
  * @words_offset: out, bytes from the start of the control pages to the words
+ * @idle_decay_ms: in with DECAY, else zero: idle slots go back to the kernel
+ *	after so many milliseconds, rounded up to whole epochs; 0 at the next
+ *	tick, -1 never but under pressure. Without it the module's parameter
+ * @__reserved: zero
  */
 struct hkr_setup {
 	__u32 size;
@@ -204,6 +209,8 @@ struct hkr_setup {
 	__u64 control_offset;
 	__u64 control_size;
 	__u64 words_offset;
+	__s32 idle_decay_ms;
+	__u32 __reserved;
 };
 
 /* back the slots with memory now; otherwise at the first touch */
