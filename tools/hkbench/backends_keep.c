@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
  * The backends that keep blocks in user space: `decay`, what good allocators
- * ship, `whale`, the library's ring on anonymous memory, and the two on slots of
- * the device.
+ * ship, `whale`, the library's ring on anonymous memory, and `region-heap`, the
+ * library's heap on slots of the device.
  */
 
 #include <errno.h>
@@ -16,7 +16,6 @@
 
 #include <hakmem.h>
 
-#include "../../userlib/backend.h"
 #include "hkbench.h"
 
 /* ---- decay: a word, and a thread that drops what was idle for a second ---- */
@@ -191,81 +190,6 @@ void hb_whale_counters(struct hb_ctx *c, struct hb_counters *now)
 	(void)c;
 	hkm_whale_get_stats(&st);
 	ring_counters(&st, now);
-}
-
-/*
- * ---- region: the words of the slots and nothing else. The same steps as
- * `decay` takes with its word, so that the two compare the mechanisms; what the
- * library adds around them is `region-heap`.
- */
-
-struct words {
-	struct hkm_backend *be;
-	void *run;
-	size_t nr;
-	uint64_t hits, misses, puts;
-};
-
-int hb_region_open(struct hb_ctx *c)
-{
-	struct words *w = calloc(1, sizeof(*w));
-	int err;
-
-	if (!w)
-		return -ENOMEM;
-	w->nr = c->len / HB_HUGE;
-	err = hkm_region_open(w->nr, &w->be);
-	if (err)
-		free(w);
-	else
-		c->priv = w;
-	return err;
-}
-
-/* the kernel may have taken the run: then it is a miss, and a new one */
-void *hb_region_get(struct hb_ctx *c)
-{
-	struct words *w = c->priv;
-	int err;
-
-	if (__builtin_expect(w->run != NULL, 1) &&
-	    !w->be->ops->reuse(w->be, w->run, w->nr)) {
-		w->hits++;
-		return w->run;
-	}
-	w->misses++;
-	err = w->be->ops->commit(w->be, w->nr, &w->run, NULL);
-	if (!err)
-		return w->run;
-	w->run = NULL;
-	errno = -err;
-	return NULL;
-}
-
-void hb_region_put(struct hb_ctx *c, void *p)
-{
-	struct words *w = c->priv;
-
-	w->be->ops->idle(w->be, p, w->nr);
-	w->puts++;
-}
-
-void hb_region_close(struct hb_ctx *c)
-{
-	struct words *w = c->priv;
-
-	w->be->ops->close(w->be);
-	free(w);
-}
-
-void hb_region_counters(struct hb_ctx *c, struct hb_counters *now)
-{
-	struct words *w = c->priv;
-
-	now->hits = w->hits;
-	now->misses = w->misses;
-	now->puts = w->puts;
-	now->evictions = 0;
 }
 
 /*

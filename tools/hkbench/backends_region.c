@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 /*
- * The backends that ask the device each time: `region-ioctl` hands a run out
- * and drops it, `region-fresh` keeps its slots and has their memory exchanged
- * for zeroed memory. Both use the device's own interface, without the library's
- * heap, so that the steps of opening it can be timed one by one.
+ * The backends on the device's own interface, without the library's heap, so
+ * that the steps of opening it can be timed one by one. `region-ioctl` hands a
+ * run out and drops it each time, `region-fresh` keeps its slots and has their
+ * memory exchanged for zeroed memory, and `region` keeps them and changes their
+ * words only: the same steps as `decay` takes with its word, so that the two
+ * compare the mechanisms. What the library adds around them is `region-heap`.
  */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +25,11 @@ struct arena {
 	size_t size;
 	uint32_t nr;		/* slots of one block */
 	uint64_t first;		/* of the block handed out now */
+	/* for `region` only */
+	struct hkr_control *control;
+	size_t control_size;
+	uint64_t *words;	/* of the block */
+	uint64_t hits, misses, puts;
 };
 
 /* map the arena at a multiple of 2 MiB, as the device demands */
@@ -73,6 +81,7 @@ static int arena_open(struct hb_ctx *c)
 	c->open_ns = (uint64_t)((double)(t[1] - t[0]) * hb_ns_per_cycle);
 	c->setup_ns = (uint64_t)((double)(t[2] - t[1]) * hb_ns_per_cycle);
 	c->mmap_ns = (uint64_t)((double)(t[3] - t[2]) * hb_ns_per_cycle);
+	a->control_size = setup.control_size;
 	c->priv = a;
 	return 0;
 
@@ -83,12 +92,13 @@ free_arena:
 	return err;
 }
 
-static int handout(struct arena *a)
+static int handout_how(struct arena *a, uint32_t flags, uint64_t at)
 {
 	struct hkr_handout_req req = {
 		.nr_slots = a->nr,
-		.flags = HKR_HANDOUT_COMMIT,
+		.flags = HKR_HANDOUT_COMMIT | flags,
 		.node = HKR_NODE_ANY,
+		.first = at,
 	};
 	struct hkr_handout call = {
 		.size = sizeof(call),
@@ -103,6 +113,11 @@ static int handout(struct arena *a)
 		return req.result;
 	a->first = req.first;
 	return 0;
+}
+
+static int handout(struct arena *a)
+{
+	return handout_how(a, 0, 0);
 }
 
 static int recycle(struct arena *a, uint32_t mode)
@@ -174,11 +189,96 @@ void hb_fresh_put(struct hb_ctx *c, void *p)
 	must(recycle(c->priv, HKR_RECYCLE_FRESH), "hkbench: RECYCLE FRESH");
 }
 
+static int map_words(struct arena *a)
+{
+	void *p = hkm_sys_mmap(NULL, a->control_size, PROT_READ | PROT_WRITE,
+			       MAP_SHARED, a->fd, HKR_OFF_CONTROL);
+
+	if (HKM_SYS_FAILED(p))
+		return -HKM_SYS_ERRNO(p);
+	a->control = p;
+	a->words = (uint64_t *)((char *)p + a->control->words_offset);
+	return 0;
+}
+
+int hb_words_open(struct hb_ctx *c)
+{
+	int err = arena_open(c);
+
+	if (err)
+		return err;
+	err = map_words(c->priv);
+	if (err)
+		hb_arena_close(c);
+	return err;
+}
+
+/* the kernel took some of it, or there is none yet */
+static void *words_miss(struct hb_ctx *c)
+{
+	struct arena *a = c->priv;
+	int err = handout_how(a, HKR_HANDOUT_AT, 0);
+
+	a->misses++;
+	errno = -err;
+	return err ? NULL : a->base;
+}
+
+/* every word IDLE -> BUSY; a word that is not idle was taken back */
+void *hb_words_get(struct hb_ctx *c)
+{
+	struct arena *a = c->priv;
+	uint32_t i, lost = 0;
+
+	for (i = 0; i < a->nr; i++) {
+		uint64_t old = __atomic_load_n(&a->words[i], __ATOMIC_RELAXED);
+
+		if (HKR_WORD_STATE(old) != HKR_WORD_IDLE ||
+		    !__atomic_compare_exchange_n(&a->words[i], &old,
+				HKR_WORD_MAKE(HKR_WORD_BUSY, 0, HKR_WORD_GEN(old)),
+				false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			lost++;
+	}
+	if (__builtin_expect(lost, 0))
+		return words_miss(c);
+	a->hits++;
+	return a->base;
+}
+
+void hb_words_put(struct hb_ctx *c, void *p)
+{
+	struct arena *a = c->priv;
+	uint64_t epoch = __atomic_load_n(&a->control->epoch, __ATOMIC_RELAXED);
+	uint32_t i;
+
+	(void)p;
+	for (i = 0; i < a->nr; i++) {
+		uint64_t gen = HKR_WORD_GEN(a->words[i]);
+
+		__atomic_store_n(&a->words[i],
+				 HKR_WORD_MAKE(HKR_WORD_IDLE, epoch, gen),
+				 __ATOMIC_RELEASE);
+	}
+	a->puts++;
+}
+
+void hb_words_counters(struct hb_ctx *c, struct hb_counters *now)
+{
+	struct arena *a = c->priv;
+
+	now->hits = a->hits;
+	now->misses = a->misses;
+	now->puts = a->puts;
+	now->evictions = 0;
+}
+
 void hb_arena_close(struct hb_ctx *c)
 {
 	struct arena *a = c->priv;
 
 	hkm_sys_munmap(a->base, a->size);
+	if (a->control)
+		hkm_sys_munmap(a->control, a->control_size);
 	close(a->fd);
 	free(a);
 }
