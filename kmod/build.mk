@@ -56,3 +56,15 @@ $(KMOD_UNPACK): unpack-%:
 
 # kmod is a directory too.
 .PHONY: kmod $(KMOD_UNPACK)
+
+# The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule.
+INSTALL += install-kmod
+KMOD_DKMS := $(DESTDIR)/usr/src/hakmem_region-$(VERSION)
+install-kmod:
+	$(Q)install -d $(KMOD_DKMS)/kmod $(KMOD_DKMS)/uapi/linux
+	$(Q)install -m 644 Kbuild $(KMOD_DKMS)
+	$(Q)install -m 644 $(wildcard kmod/*.[ch]) $(KMOD_DKMS)/kmod
+	$(Q)install -m 644 uapi/linux/hakmem_region.h $(KMOD_DKMS)/uapi/linux
+	$(Q)sed 's/@VERSION@/$(VERSION)/' kmod/dkms.conf.in > $(KMOD_DKMS)/dkms.conf
+	$(Q)install -D -m 644 kmod/60-hakmem-region.rules $(DESTDIR)/usr/lib/udev/rules.d/60-hakmem-region.rules
+	$(Q)install -D -m 644 kmod/man/hakmem_region.4 $(DESTDIR)$(PREFIX)/share/man/man4/hakmem_region.4
