@@ -308,6 +308,7 @@ static void commit_in_child(void)
 {
 	alarm(5);
 	commit(2);
+	_exit(0);
 }
 
 static void forked_child_can_commit(void)

@@ -159,6 +159,7 @@ static void use_heap_in_child(void)
 	hkm_free(inherited);
 	hkm_shutdown();
 	check_int(fake.handouts + fake.drops + fake.at_handouts, calls);
+	_exit(0);
 }
 
 static void forked_child_has_a_heap(void)
@@ -192,7 +193,7 @@ static void forked_child_leaves_the_device_alone(void)
 
 #define NR_THREADS 4
 #define BOX 16
-#define OPS 2000
+#define OPS 1000
 
 static void *box[BOX];
 static int stop;
@@ -311,6 +312,7 @@ static void use_cache_in_child(void)
 {
 	alarm(5);
 	hkm_free(hkm_malloc(2 * SLOT));
+	_exit(0);
 }
 
 /* no time is spent but in the cache, so most forks meet its lock taken */

@@ -87,19 +87,27 @@ TEST_F(exhausted, fresh_is_enomem_and_keeps_contents)
 	EXPECT_TRUE(filled(slot_of(a, 0), 0));
 }
 
-/* a touch may reclaim, so the first few may still succeed */
+/*
+ * A touch may reclaim, so one succeeds now and then, even where the one before
+ * did not. It is the answer that counts: memory, or SIGBUS and nothing changed.
+ */
 TEST_F(exhausted, touch_is_sigbus_and_can_be_repeated)
 {
 	struct arena *a = &self->a;
-	long i, resident;
+	long i = 448, resident, nr_bus = 0;
+	int sig;
 
-	ASSERT_EQ(0, handout_at(a, 448, 64, 0));
-	for (i = 448; i < 512 && !touch(slot_of(a, i), true); i++)
-		;
+	ASSERT_EQ(0, handout_at(a, i, 64, 0));
+	while (i < 512 && nr_bus < 3) {
+		resident = stats_of(a).resident;
+		sig = touch(slot_of(a, i), true);
+		ASSERT_EQ(resident + !sig, stats_of(a).resident);
+		if (sig)
+			nr_bus++;
+		else
+			i++;
+	}
 	ASSERT_GT(512, i);
-	resident = stats_of(a).resident;
-	EXPECT_EQ(SIGBUS, touch(slot_of(a, i), true));
-	EXPECT_EQ(resident, stats_of(a).resident);
 	ASSERT_EQ(0, recycle(a, DROP, 0, 2));
 	EXPECT_EQ(0, touch(slot_of(a, i), true));
 	EXPECT_TRUE(all_zero(slot_of(a, i), SLOT));
