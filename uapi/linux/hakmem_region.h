@@ -108,7 +108,9 @@
  * @slot_size: bytes in a slot, 2097152
  * @nr_slots: slots in this arena
  * @words_offset: bytes from this header to the word of slot 0
- * @epoch: current epoch; an owner stamps it into a word that becomes idle
+ * @epoch: current epoch, 30 bits, by the clock; an owner stamps it into a word
+ *	that becomes idle. Brought up to date by HANDOUT and, while anything is
+ *	resident, at least every fourth epoch, every one while anything is idle
  * @epoch_ms: length of an epoch in milliseconds
  * @resident: slots of this arena that held memory at the last epoch
  * @limit: most slots this arena may have handed out
@@ -324,8 +326,8 @@ struct hkr_recycle {
  * struct hkr_trim - HKR_IOC_TRIM: give back idle slots of the caller's arena
  * @size: sizeof(struct hkr_trim)
  * @flags: zero
- * @min_age_ms: in, only slots idle for at least this long, in milliseconds,
- *	rounded up to whole epochs; 0 takes every idle slot
+ * @min_age_ms: in, only slots idle for at least this long, in milliseconds, to
+ *	within an epoch; 0 takes every idle slot
  * @max_slots: in, most slots to take; 0 means no bound
  * @nr_trimmed: out, slots given back, oldest first
  */
