@@ -10,6 +10,7 @@
 #include <linux/mm.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
+#include <linux/timer.h>
 #include <linux/sched/coredump.h>
 #include <linux/version.h>
 
@@ -56,6 +57,16 @@ static inline bool hkr_thp_disabled(struct mm_struct *mm)
 #define HKR_GET_POLICY_ARGS struct vm_area_struct *vma, unsigned long addr
 #define HKR_GET_POLICY_SET_ILX() do { } while (0)
 #endif
+
+/* the end of a timer that nobody arms any more */
+static inline void hkr_timer_shutdown(struct timer_list *timer)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 2, 0)
+	timer_shutdown_sync(timer);
+#else
+	del_timer_sync(timer);
+#endif
+}
 
 /* direct reclaim sees no progress unless it is told */
 static inline void hkr_account_reclaimed(unsigned long pages)

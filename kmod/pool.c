@@ -30,6 +30,7 @@
 #include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/timer.h>
 #include <linux/wait.h>
 
 #include "hkr.h"
@@ -43,6 +44,7 @@ struct hkr_pool {
 	int nid;
 	struct task_struct *thread;
 	wait_queue_head_t wait;		/* dirty folios, a short reserve, stop */
+	struct timer_list timer;	/* wakes the thread, a moment later */
 };
 
 /* how long the thread waits after the buddy allocator had no folio for it */
@@ -130,7 +132,7 @@ static bool hkr_folio_zero(struct folio *folio)
 		return false;
 	for (i = 0; i < HKR_SLOT_PAGES; i++) {
 		clear_highpage(folio_page(folio, i));
-		if (i % 64 == 63)
+		if (i % 16 == 15)
 			cond_resched();
 	}
 	folio_clear_dirty(folio);
@@ -174,8 +176,19 @@ static void hkr_pool_push(struct hkr_pool *pool, struct folio *folio,
 	}
 	atomic_long_inc(&hkr_pooled);
 	spin_unlock(&pool->lock);
-	if (!clean)
-		wake_up(&pool->wait);
+	/*
+	 * Whoever gives a folio back is not to wait for its zeroing: woken here,
+	 * the thread would run at once in its place, low as its priority is.
+	 */
+	if (!clean && !timer_pending(&pool->timer))
+		mod_timer(&pool->timer, jiffies + 1);
+}
+
+static void hkr_pool_timer(struct timer_list *timer)
+{
+	struct hkr_pool *pool = container_of(timer, struct hkr_pool, timer);
+
+	wake_up(&pool->wait);
 }
 
 static struct folio *hkr_pool_zero_one(struct hkr_pool *pool, atomic64_t *bytes,
@@ -439,6 +452,7 @@ static struct hkr_pool *hkr_pool_make(int nid)
 	INIT_LIST_HEAD(&pool->clean);
 	INIT_LIST_HEAD(&pool->dirty);
 	init_waitqueue_head(&pool->wait);
+	timer_setup(&pool->timer, hkr_pool_timer, 0);
 	pool->nid = nid;
 	return pool;
 }
@@ -447,6 +461,7 @@ static void hkr_pool_free(struct hkr_pool *pool)
 {
 	struct folio *folio;
 
+	hkr_timer_shutdown(&pool->timer);
 	while ((folio = hkr_pool_pop(pool, true)))
 		hkr_folio_leave(folio);
 	while ((folio = hkr_pool_pop(pool, false)))
