@@ -152,6 +152,8 @@ struct hkr_view {
 };
 
 /* main.c: parameters turned into slots, fixed at load */
+s32 hkr_decay_epochs(s32 ms);
+
 struct hkr_limits {
 	unsigned long reserve;	/* folios taken at load and kept */
 	unsigned long pool_max;	/* most folios the pool holds */
@@ -211,31 +213,34 @@ unsigned long hkr_orphans_retry(void);
 void hkr_orphans_exit(void);
 unsigned long hkr_orphans(void);
 
-/* arena.c: views, slots, mappings, faults */
-struct hkr_view *hkr_view_open(struct file *file);
-void hkr_view_release(struct hkr_view *view);
-int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags,
-		   s32 decay_epochs);
-s32 hkr_decay_epochs(s32 ms);
-int hkr_view_enter(struct hkr_view *view);
-void hkr_view_leave(struct hkr_view *view);
-int hkr_mmap(struct file *file, struct vm_area_struct *vma);
+/* slot.c: records and words */
 struct hkr_slot *hkr_slot(struct hkr_view *view, unsigned long idx);
 struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx);
 u64 *hkr_word(struct hkr_view *view, unsigned long idx);
 unsigned long hkr_control_pages(unsigned long nr_slots);
+void *hkr_control_make(struct hkr_view *view, unsigned long n);
+unsigned long hkr_nr_recs(unsigned long nr_slots);
+void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr);
+void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
+			     struct hkr_slot *slot, struct folio *folio);
+void hkr_slot_detach_locked(struct hkr_view *view, struct hkr_slot *slot);
+struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
+				     struct hkr_slot *slot);
 void hkr_word_set_locked(struct hkr_view *view, unsigned long idx,
 			 struct hkr_slot *slot, u64 state, u64 epoch);
 void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot);
 void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,
 			  struct hkr_slot *slot);
-void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
-			     struct hkr_slot *slot, struct folio *folio);
-struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
-				     struct hkr_slot *slot);
-void hkr_slot_detach_locked(struct hkr_view *view, struct hkr_slot *slot);
-void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr);
+
+/* arena.c: views, mappings, faults */
+struct hkr_view *hkr_view_open(struct file *file);
+void hkr_view_release(struct hkr_view *view);
+int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags,
+		   s32 decay_epochs);
+int hkr_view_enter(struct hkr_view *view);
+void hkr_view_leave(struct hkr_view *view);
+int hkr_mmap(struct file *file, struct vm_area_struct *vma);
 struct folio *hkr_view_take_folio(struct hkr_view *view, int nid);
 
 /* which idle slots to take, see hkr_take_idle_locked() */
