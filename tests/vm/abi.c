@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Bad input: each kind has its errno and changes nothing. */
 #include "hkr_test.h"
+#include <time.h>
 #include <sys/prctl.h>
 #include "../kselftest_harness.h"
 
