@@ -36,12 +36,15 @@ static int shrink(unsigned long want, struct shrunk *out)
 	return ret;
 }
 
-/* the pool may hold spare folios, which go first */
+/*
+ * The pool may hold spare folios, which go first; and the zeroing thread may
+ * have one in hand, which is in no list but live.
+ */
 static void drain_pool(void)
 {
 	struct shrunk s;
 
-	while (sysfs("pool_depth") > 0)
+	while (sysfs("live_folios") > sysfs("resident"))
 		if (shrink(sysfs("pool_depth"), &s) || !s.freed)
 			usleep(10000);
 }
