@@ -271,11 +271,6 @@ struct hkr_claim {
 	u64 word;	/* as it was */
 };
 
-static u64 hkr_word_reclaim(const struct hkr_slot *slot)
-{
-	return HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen);
-}
-
 /* under the list's lock, which keeps the view */
 static bool hkr_try_claim(struct hkr_slot *slot, struct hkr_claim *claim)
 {

@@ -85,6 +85,12 @@ struct hkr_slot {
 	bool idle;		/* on the idle list */
 };
 
+/* the word of a slot that is being taken; slot->lock */
+static inline u64 hkr_word_reclaim(const struct hkr_slot *slot)
+{
+	return HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen);
+}
+
 /* counters of struct hkr_stats; any context */
 struct hkr_counters {
 	atomic64_t faults;

@@ -119,11 +119,6 @@ static unsigned long hkr_find_idle_locked(struct hkr_view *view,
 	return nr;
 }
 
-static u64 hkr_word_reclaim(const struct hkr_slot *slot)
-{
-	return HKR_WORD_MAKE(HKR_WORD_RECLAIM, 0ULL, (u64)slot->gen);
-}
-
 /* IDLE -> RECLAIM; false: the owner was faster, or it is pinned */
 static bool hkr_claim_idle_locked(struct hkr_view *view,
 				  const struct hkr_candidate *cand)
