@@ -4,7 +4,9 @@
  *
  * Each NUMA node has lists of the slots whose memory lies there: a bucket for
  * each of the last HKR_AGE_BUCKETS epochs with the slots that became idle in it,
- * *old* for those idle longer, and *active* for everything else. Nobody tells us
+ * *old* for those idle longer, and *active* for everything else. An arena that
+ * is charged to a memory cgroup has such lists of its own, so that the limit of
+ * a cgroup finds the slots of that cgroup (memcg.c). Nobody tells us
  * when a word changes, so the tick samples: it reads the word of every slot and
  * moves the slot to the list it belongs to. A slot that was reused and freed
  * again carries a newer stamp and goes to a younger bucket. A stamp from the
@@ -34,24 +36,17 @@
 #include "age.h"
 #include "hkr.h"
 
-#define HKR_AGE_BUCKETS	64U	/* epochs that are told apart: 6.4 s */
-
-struct hkr_ages {
-	spinlock_t lock;		/* leaf, below slot->lock */
-	struct list_head old;		/* slot->age, as the next two; lock */
-	struct list_head bucket[HKR_AGE_BUCKETS];	/* by epoch */
-	struct list_head active;
-	u32 epoch;			/* of the youngest bucket; lock */
-	unsigned long nr_idle;		/* lock; read without to be shown */
-	unsigned long nr_active;	/* likewise */
-	unsigned long reported;		/* pages in vmstat; tick only */
-	struct hkr_slot stop;		/* a mark for the tick's walk */
-};
-
-/* mutexes held at once: far below lockdep's limit */
-#define HKR_TAKE_BATCH	8
-
 static struct hkr_ages *hkr_ages[MAX_NUMNODES];
+
+/* the lists that a slot with memory belongs on; never changes while it has it */
+static struct hkr_ages *hkr_slot_ages(const struct hkr_slot *slot)
+{
+	struct hkr_ages **all = slot->view->ages ?: hkr_ages;
+	int nid = folio_nid(slot->folio);
+
+	/* memory of a node that came after the lists were made */
+	return all[nid] ?: all[first_memory_node];
+}
 
 /* between the steps of a long walk; marks a place in a list */
 static bool hkr_is_cursor(const struct hkr_slot *slot)
@@ -94,7 +89,7 @@ bool hkr_folio_looks_pinned(struct folio *folio)
  */
 void hkr_age_add_locked(struct hkr_slot *slot)
 {
-	struct hkr_ages *ages = hkr_ages[folio_nid(slot->folio)];
+	struct hkr_ages *ages = hkr_slot_ages(slot);
 
 	lockdep_assert_held(&slot->lock);
 	spin_lock(&ages->lock);
@@ -159,7 +154,7 @@ static void hkr_age_roll(struct hkr_ages *ages)
  */
 void hkr_age_del_locked(struct hkr_slot *slot)
 {
-	struct hkr_ages *ages = hkr_ages[folio_nid(slot->folio)];
+	struct hkr_ages *ages = hkr_slot_ages(slot);
 
 	lockdep_assert_held(&slot->lock);
 	spin_lock(&ages->lock);
@@ -227,42 +222,71 @@ unlock:
 	spin_unlock(&ages->lock);
 }
 
-/* what MemAvailable may count: sampled idle slots and spare folios */
-static void hkr_age_report(int nid, struct hkr_ages *ages)
+/* what MemAvailable may count */
+static void hkr_age_report(struct hkr_ages *ages, unsigned long slots)
 {
-	unsigned long pages = HKR_SLOT_PAGES *
-		min(READ_ONCE(ages->nr_idle) + hkr_pool_spare(nid),
-		    hkr_pool_above_reserve());
+	unsigned long pages = HKR_SLOT_PAGES * slots;
 
-	mod_node_page_state(NODE_DATA(nid), NR_KERNEL_MISC_RECLAIMABLE,
+	mod_node_page_state(NODE_DATA(ages->nid), NR_KERNEL_MISC_RECLAIMABLE,
 			    (long)pages - (long)ages->reported);
 	ages->reported = pages;
 }
 
+/* sample every slot of these lists; how many are idle */
+static unsigned long hkr_age_sample(struct hkr_ages *ages)
+{
+	unsigned int i;
+
+	hkr_age_walk(ages, &ages->old);
+	for (i = 0; i < HKR_AGE_BUCKETS; i++)
+		hkr_age_walk(ages, &ages->bucket[i]);
+	hkr_age_walk(ages, &ages->active);
+	return READ_ONCE(ages->nr_idle);
+}
+
 /**
- * hkr_age_tick - sample every slot that has memory
+ * hkr_age_tick - sample every slot of the shared lists
  *
  * Return: how many are idle, all nodes
  */
 unsigned long hkr_age_tick(void)
 {
-	unsigned long idle = 0;
-	unsigned int i;
+	unsigned long all = 0;
 	int nid;
 
 	for_each_node_state(nid, N_MEMORY) {
-		struct hkr_ages *ages = hkr_ages[nid];
+		unsigned long idle;
 
-		if (!ages)
+		if (!hkr_ages[nid])
 			continue;
-		hkr_age_walk(ages, &ages->old);
-		for (i = 0; i < HKR_AGE_BUCKETS; i++)
-			hkr_age_walk(ages, &ages->bucket[i]);
-		hkr_age_walk(ages, &ages->active);
-		hkr_age_report(nid, ages);
-		idle += READ_ONCE(ages->nr_idle);
+		idle = hkr_age_sample(hkr_ages[nid]);
+		hkr_age_report(hkr_ages[nid],
+			       min(idle + hkr_pool_spare(nid),
+				   hkr_pool_above_reserve()));
+		all += idle;
 	}
-	return idle;
+	return all;
+}
+
+/**
+ * hkr_age_tick_view - sample every slot of an arena that has its own lists
+ * @view: kept from ending by the caller
+ *
+ * Return: how many are idle, all nodes
+ */
+unsigned long hkr_age_tick_view(struct hkr_view *view)
+{
+	unsigned long idle, all = 0;
+	int nid;
+
+	for (nid = 0; view->ages && nid < nr_node_ids; nid++) {
+		if (!view->ages[nid])
+			continue;
+		idle = hkr_age_sample(view->ages[nid]);
+		hkr_age_report(view->ages[nid], idle);
+		all += idle;
+	}
+	return all;
 }
 
 /* a slot that is ours to take: mutex and folio lock held, word RECLAIM */
@@ -394,7 +418,11 @@ static void hkr_zap_claims(const struct hkr_claim *claims, unsigned int nr)
 	}
 }
 
-static void hkr_view_unuse(struct hkr_view *view)
+/**
+ * hkr_view_unuse - a taker is done with a view
+ * @view: that it counted itself in, by view->takers
+ */
+void hkr_view_unuse(struct hkr_view *view)
 {
 	/* the view may be gone at once: only its address is used after this */
 	if (atomic_dec_and_test(&view->takers))
@@ -434,22 +462,21 @@ static bool hkr_take_finish(const struct hkr_claim *claim, bool to_buddy)
 }
 
 /**
- * hkr_take_slots - take idle slots of any view, oldest first
- * @nid: node whose memory is wanted
+ * hkr_take_slots - take idle slots, oldest first
+ * @ages: lists to take them from
  * @take: how many, how far to look, and where the memory goes
  *
  * Waits for no lock, and so may run inside an allocation.
  *
  * Return: slots taken
  */
-unsigned long hkr_take_slots(int nid, struct hkr_take *take)
+unsigned long hkr_take_slots(struct hkr_ages *ages, struct hkr_take *take)
 {
 	struct hkr_claim claims[HKR_TAKE_BATCH];
-	struct hkr_ages *ages = hkr_ages[nid];
 	unsigned long taken = 0;
 	unsigned int i, nr;
 
-	while (ages && take->want && take->look) {
+	while (take->want && take->look) {
 		nr = hkr_claim_batch(ages, take, claims);
 		if (!nr)
 			break;
@@ -466,31 +493,97 @@ unsigned long hkr_take_slots(int nid, struct hkr_take *take)
 }
 
 /**
- * hkr_age_count - slots of a node that may be worth a look
- * @nid: node
+ * hkr_take_node - take idle slots of any arena that shares the pool
+ * @nid: node whose memory is wanted
+ * @take: as for hkr_take_slots()
+ *
+ * Return: slots taken
+ */
+unsigned long hkr_take_node(int nid, struct hkr_take *take)
+{
+	return hkr_ages[nid] ? hkr_take_slots(hkr_ages[nid], take) : 0;
+}
+
+/**
+ * hkr_ages_count - slots that may be worth a look
+ * @ages: lists
  *
  * Never 0 while anything is resident: words change without a call, and a slot
  * may have become idle since the last sample.
  */
-unsigned long hkr_age_count(int nid)
+unsigned long hkr_ages_count(const struct hkr_ages *ages)
 {
-	struct hkr_ages *ages = hkr_ages[nid];
-	unsigned long idle;
+	unsigned long idle = READ_ONCE(ages->nr_idle);
 
-	if (!ages)
-		return 0;
-	idle = READ_ONCE(ages->nr_idle);
 	return idle ?: !!READ_ONCE(ages->nr_active);
 }
 
 /**
- * hkr_age_init - the lists of every node
+ * hkr_age_count - slots of a node that may be worth a look
+ * @nid: node
+ */
+unsigned long hkr_age_count(int nid)
+{
+	return hkr_ages[nid] ? hkr_ages_count(hkr_ages[nid]) : 0;
+}
+
+/**
+ * hkr_ages_oldest - how old the oldest slot may be, for comparing lists
+ * @ages: lists; no lock needed, the answer is a hint
+ *
+ * Return: 0 when nothing is resident, else more for what is older
+ */
+unsigned int hkr_ages_oldest(const struct hkr_ages *ages)
+{
+	unsigned int i;
+
+	if (!list_empty(&ages->old))
+		return HKR_AGE_BUCKETS + 2;
+	for (i = 1; i <= HKR_AGE_BUCKETS; i++)
+		if (!list_empty(&ages->bucket[(READ_ONCE(ages->epoch) + i) %
+					      HKR_AGE_BUCKETS]))
+			return HKR_AGE_BUCKETS + 2 - i;
+	return !list_empty(&ages->active);
+}
+
+/**
+ * hkr_ages_init - lists without a slot
+ * @ages: zeroed memory
+ * @nid: node whose memory the slots will hold
+ * @view: whose slots alone these are, or NULL
+ */
+void hkr_ages_init(struct hkr_ages *ages, int nid, struct hkr_view *view)
+{
+	unsigned int i;
+
+	spin_lock_init(&ages->lock);
+	INIT_LIST_HEAD(&ages->old);
+	for (i = 0; i < HKR_AGE_BUCKETS; i++)
+		INIT_LIST_HEAD(&ages->bucket[i]);
+	INIT_LIST_HEAD(&ages->active);
+	INIT_LIST_HEAD(&ages->memcg);
+	ages->epoch = hkr_epoch();
+	ages->nid = nid;
+	ages->view = view;
+}
+
+/**
+ * hkr_ages_exit - the lists are empty, and nobody looks at them any more
+ * @ages: lists
+ */
+void hkr_ages_exit(struct hkr_ages *ages)
+{
+	WARN_ON_ONCE(ages->nr_idle || ages->nr_active);
+	hkr_age_report(ages, 0);
+}
+
+/**
+ * hkr_age_init - the shared lists of every node
  *
  * Return: 0 or -ENOMEM, with nothing left behind
  */
 int hkr_age_init(void)
 {
-	unsigned int i;
 	int nid;
 
 	for_each_node_state(nid, N_MEMORY) {
@@ -501,12 +594,7 @@ int hkr_age_init(void)
 			hkr_age_exit();
 			return -ENOMEM;
 		}
-		spin_lock_init(&ages->lock);
-		INIT_LIST_HEAD(&ages->old);
-		for (i = 0; i < HKR_AGE_BUCKETS; i++)
-			INIT_LIST_HEAD(&ages->bucket[i]);
-		INIT_LIST_HEAD(&ages->active);
-		ages->epoch = hkr_epoch();
+		hkr_ages_init(ages, nid, NULL);
 		hkr_ages[nid] = ages;
 	}
 	return 0;
@@ -522,8 +610,7 @@ void hkr_age_exit(void)
 	for_each_node(nid) {
 		if (!hkr_ages[nid])
 			continue;
-		mod_node_page_state(NODE_DATA(nid), NR_KERNEL_MISC_RECLAIMABLE,
-				    -(long)hkr_ages[nid]->reported);
+		hkr_ages_exit(hkr_ages[nid]);
 		kfree(hkr_ages[nid]);
 		hkr_ages[nid] = NULL;
 	}

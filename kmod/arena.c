@@ -43,11 +43,11 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/wait_bit.h>
 
 #include "age.h"
 #include "hkr.h"
 #include "inode.h"
+#include "memcg.h"
 
 #define HKR_CONTROL_PGOFF	(HKR_OFF_CONTROL >> PAGE_SHIFT)
 
@@ -56,7 +56,7 @@ static bool hkr_steal_from(int nid)
 {
 	struct hkr_take take = { .want = 1, .look = 64 };
 
-	return hkr_take_slots(nid, &take);
+	return hkr_take_node(nid, &take);
 }
 
 static void hkr_steal(int nid)
@@ -77,10 +77,14 @@ static void hkr_steal(int nid)
  */
 struct folio *hkr_view_take_folio(struct hkr_view *view, int nid)
 {
-	enum hkr_served served;
-	struct folio *folio = hkr_pool_take(nid, &served);
+	enum hkr_served served = HKR_SERVED_NEW;
+	struct folio *folio;
 
-	if (!folio) {
+	if (view->ages)
+		folio = hkr_memcg_folio(view, nid);
+	else
+		folio = hkr_pool_take(nid, &served);
+	if (!folio && !view->ages) {
 		hkr_steal(nid);
 		folio = hkr_pool_take(nid, &served);
 	}
@@ -101,12 +105,13 @@ static struct folio *hkr_fault_back(struct hkr_view *view, unsigned long idx,
 {
 	struct folio *folio = hkr_view_take_folio(view, HKR_NODE_ANY);
 
-	if (!folio) {
+	if (!folio && !view->ages) {
 		folio = hkr_pool_take_hard(HKR_NODE_ANY);
-		if (!folio)
-			return NULL;
-		atomic64_inc(&view->count.served_new);
+		if (folio)
+			atomic64_inc(&view->count.served_new);
 	}
+	if (!folio)
+		return NULL;
 	if (mutex_lock_killable(&slot->lock))
 		goto give_back;
 	if (slot->state != HKR_HANDED) {
@@ -471,19 +476,26 @@ int hkr_view_setup(struct hkr_view *view, u64 nr_slots, u32 flags,
 	ret = -EBUSY;
 	if (view->nr_slots)
 		goto unlock;
-	ret = hkr_view_alloc_locked(view, nr_slots);
+	ret = hkr_memcg_join(view);
 	if (ret)
 		goto unlock;
+	ret = hkr_view_alloc_locked(view, nr_slots);
+	if (ret)
+		goto leave_memcg;
 	view->setup_flags = flags;
 	view->decay_epochs = decay_epochs;
 	view->nr_slots = nr_slots;
 	/* the core refuses a PMD that reaches beyond the inode's size */
 	i_size_write(view->inode, (loff_t)nr_slots << HKR_SLOT_SHIFT);
 	hkr_view_fill_header(view);
+	mutex_unlock(&view->lock);
+	hkr_views_add(view);
+	return 0;
+
+leave_memcg:
+	hkr_memcg_leave(view);
 unlock:
 	mutex_unlock(&view->lock);
-	if (!ret)
-		hkr_views_add(view);
 	return ret;
 }
 
@@ -534,8 +546,8 @@ void hkr_view_release(struct hkr_view *view)
 	unsigned long i;
 
 	hkr_views_del(view);
-	/* reclaim may still be about to let go of a slot it took */
-	wait_var_event(&view->takers, !atomic_read(&view->takers));
+	/* waits for reclaim, which may be about to let go of a slot it took */
+	hkr_memcg_leave(view);
 	WARN_ON_ONCE(atomic_long_read(&view->charged) ||
 		     atomic_long_read(&view->resident));
 	for (i = 0; view->nr_slots && i < hkr_control_pages(view->nr_slots); i++)

@@ -7,6 +7,8 @@
  * newest kernel; older ones get wrappers under names of our own.
  */
 
+#include <linux/list_lru.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/shrinker.h>
 #include <linux/swap.h>
@@ -85,6 +87,7 @@ struct hkr_shrinker {
 	unsigned long (*scan)(struct shrinker *s, struct shrink_control *sc);
 	long batch;
 	int seeks;
+	struct list_lru *lru;	/* memcg-aware, made and found by this; or NULL */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
 	struct shrinker *core;
 #else
@@ -92,13 +95,23 @@ struct hkr_shrinker {
 #endif
 };
 
+/* from 6.7 on the list is there before the first call, else soon after */
 static inline int hkr_shrinker_register(struct hkr_shrinker *s,
 					const char *name)
 {
+	unsigned int flags = SHRINKER_NUMA_AWARE |
+			     (s->lru ? SHRINKER_MEMCG_AWARE : 0);
+	int ret;
+
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 7, 0)
-	s->core = shrinker_alloc(SHRINKER_NUMA_AWARE, "%s", name);
+	s->core = shrinker_alloc(flags, "%s", name);
 	if (!s->core)
 		return -ENOMEM;
+	ret = s->lru ? list_lru_init_memcg(s->lru, s->core) : 0;
+	if (ret) {
+		shrinker_free(s->core);
+		return ret;
+	}
 	s->core->count_objects = s->count;
 	s->core->scan_objects = s->scan;
 	s->core->batch = s->batch;
@@ -110,8 +123,14 @@ static inline int hkr_shrinker_register(struct hkr_shrinker *s,
 	s->core.scan_objects = s->scan;
 	s->core.batch = s->batch;
 	s->core.seeks = s->seeks;
-	s->core.flags = SHRINKER_NUMA_AWARE;
-	return register_shrinker(&s->core, "%s", name);
+	s->core.flags = flags;
+	ret = register_shrinker(&s->core, "%s", name);
+	if (ret || !s->lru)
+		return ret;
+	ret = list_lru_init_memcg(s->lru, &s->core);
+	if (ret)
+		unregister_shrinker(&s->core);
+	return ret;
 #endif
 }
 
@@ -121,6 +140,45 @@ static inline void hkr_shrinker_unregister(struct hkr_shrinker *s)
 	shrinker_free(s->core);
 #else
 	unregister_shrinker(&s->core);
+#endif
+}
+
+/* an object of a list_lru: its group and node are where it was allocated */
+static inline void hkr_lru_add(struct list_lru *lru, struct list_head *item)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	list_lru_add_obj(lru, item);
+#else
+	list_lru_add(lru, item);
+#endif
+}
+
+static inline void hkr_lru_del(struct list_lru *lru, struct list_head *item)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	list_lru_del_obj(lru, item);
+#else
+	list_lru_del(lru, item);
+#endif
+}
+
+/* arguments of a list_lru_walk_cb */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
+#define HKR_LRU_WALK_ARGS \
+	struct list_head *item, struct list_lru_one *list, void *cb_arg
+#else
+#define HKR_LRU_WALK_ARGS \
+	struct list_head *item, struct list_lru_one *list, spinlock_t *lock, \
+	void *cb_arg
+#endif
+
+/* does __GFP_ACCOUNT charge anybody */
+static inline bool hkr_memcg_counts_kmem(void)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	return memcg_kmem_online();
+#else
+	return memcg_kmem_enabled();
 #endif
 }
 

@@ -15,6 +15,7 @@
  *             i_mmap_rwsem, page table locks (inside unmap_mapping_range)
  *         ages->lock			below slot->lock, a leaf
  *     pool->lock, orphan_lock		leaves, never nested in each other
+ *     locks of hkr_lru (memcg.c)	leaves
  *
  * What reclaim takes it only tries: from ages->lock it goes up to slot->lock and
  * the folio lock by trylock.
@@ -127,6 +128,8 @@ enum hkr_phase {
  * memory ends with the last VMA of the arena mapping, whatever the descriptor
  * does.
  */
+struct hkr_ages;
+
 struct hkr_view {
 	struct mutex lock;	/* one command at a time; fields say so */
 	struct mm_struct *mm;	/* owner, grabbed; immutable */
@@ -154,6 +157,11 @@ struct hkr_view {
 	atomic_long_t resident;	/* slots with memory */
 	atomic_t takers;	/* age.c at work on slots of this view */
 	s32 decay_epochs;	/* idle slots go back after it; < 0: never */
+	/*
+	 * Lists by age of this arena alone, for each node: its memory is charged
+	 * to the owner's memory cgroup. NULL: it uses the pool. Fixed by SETUP.
+	 */
+	struct hkr_ages **ages;
 	struct hkr_counters count;
 };
 
@@ -179,8 +187,18 @@ enum hkr_served {
 	HKR_SERVED_NEW,
 };
 
+/*
+ * In line nobody compacts or reclaims for us, nor are emergency reserves used:
+ * whoever wants 2 MiB can fall back to something else. The refill thread, the
+ * load of the module, and a fault that has nothing to fall back to, may try.
+ */
+#define HKR_GFP_INLINE	\
+	((GFP_HIGHUSER & ~__GFP_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN)
+#define HKR_GFP_REFILL	(GFP_HIGHUSER | __GFP_NORETRY | __GFP_NOWARN)
+
 int hkr_pool_init(void);
 void hkr_pool_exit(void);
+struct folio *hkr_folio_alloc(gfp_t gfp, int nid);
 struct folio *hkr_pool_take(int nid, enum hkr_served *served);
 struct folio *hkr_pool_take_hard(int nid);
 void hkr_pool_give(struct folio *folio);
@@ -194,6 +212,7 @@ bool hkr_folio_give_up(struct folio *folio);
 
 struct hkr_pool_stats {
 	atomic_long_t live;	/* folios that are ours: pool, slots, orphans */
+	atomic_long_t charged;	/* of these, to a memory cgroup: never in the pool */
 	atomic64_t inline_bytes;	/* zeroed while somebody waited */
 	atomic64_t inline_ns;
 	atomic64_t background_bytes;

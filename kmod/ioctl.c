@@ -13,6 +13,7 @@
 #include <linux/uaccess.h>
 
 #include "hkr.h"
+#include "memcg.h"
 
 union hkr_arg {
 	struct {
@@ -69,7 +70,8 @@ static long hkr_ioctl_info(struct hkr_view *view, union hkr_arg *arg)
 		return nr;
 	info->nr_nodes = nr;
 	info->abi_version = HKR_ABI_VERSION;
-	info->features = HKR_FEAT_RECLAIM;
+	info->features = HKR_FEAT_RECLAIM |
+			 (hkr_memcg_possible() ? HKR_FEAT_CHARGE : 0);
 	info->slot_size = HKR_SLOT_SIZE;
 	info->max_slots = hkr_limits.max_slots;
 	info->open_limit = hkr_limits.open_max;
@@ -83,7 +85,7 @@ static long hkr_ioctl_setup(struct hkr_view *view, union hkr_arg *arg)
 	s32 decay = hkr_limits.decay_epochs;
 	int ret;
 
-	if (setup->__reserved)
+	if (setup->charged)
 		return -EINVAL;
 	if (setup->flags & HKR_SETUP_DECAY)
 		decay = hkr_decay_epochs(setup->idle_decay_ms);
@@ -97,6 +99,7 @@ static long hkr_ioctl_setup(struct hkr_view *view, union hkr_arg *arg)
 	setup->control_offset = HKR_OFF_CONTROL;
 	setup->control_size = PAGE_SIZE * hkr_control_pages(setup->nr_slots);
 	setup->words_offset = HKR_WORDS_OFFSET;
+	setup->charged = !!view->ages;
 	return 0;
 }
 
@@ -216,7 +219,7 @@ static long hkr_ioctl_stats(struct hkr_view *view, union hkr_arg *arg)
 
 static const struct hkr_ioctl_op hkr_ioctl_ops[] = {
 	HKR_OP(HKR_IOC_INFO, hkr_info, nodes, 0, hkr_ioctl_info),
-	HKR_OP(HKR_IOC_SETUP, hkr_setup, __reserved,
+	HKR_OP(HKR_IOC_SETUP, hkr_setup, charged,
 	       HKR_SETUP_EXEC | HKR_SETUP_DUMP | HKR_SETUP_DECAY,
 	       hkr_ioctl_setup),
 	HKR_OP(HKR_IOC_HANDOUT, hkr_handout, reqs, 0, hkr_ioctl_handout),

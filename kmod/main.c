@@ -17,6 +17,7 @@
 
 #include "age.h"
 #include "hkr.h"
+#include "memcg.h"
 
 #define HKR_MAX_ARENA	(1UL << 20)	/* slots: 2 TiB of addresses */
 #define HKR_MIN_ARENA	512UL		/* may be had on any machine: 1 GiB */
@@ -45,6 +46,11 @@ MODULE_PARM_DESC(idle_decay_ms,
 static unsigned long total_max_mb;
 module_param(total_max_mb, ulong, 0444);
 MODULE_PARM_DESC(total_max_mb, "most MiB for all users (0: RAM/2)");
+
+static char *charge = "auto";
+module_param(charge, charp, 0444);
+MODULE_PARM_DESC(charge,
+		 "charge memory to the owner's cgroup: auto (where a limit is set), always, never (auto)");
 
 struct hkr_limits hkr_limits;
 
@@ -153,11 +159,16 @@ static int __init hkr_init(void)
 	ret = hkr_reclaim_init();
 	if (ret)
 		goto exit_pool;
-	ret = misc_register(&hkr_misc);
+	ret = hkr_memcg_init(charge);
 	if (ret)
 		goto exit_reclaim;
+	ret = misc_register(&hkr_misc);
+	if (ret)
+		goto exit_memcg;
 	return 0;
 
+exit_memcg:
+	hkr_memcg_exit();
 exit_reclaim:
 	hkr_reclaim_exit();
 exit_pool:
@@ -172,6 +183,7 @@ static void __exit hkr_exit(void)
 	long live;
 
 	misc_deregister(&hkr_misc);
+	hkr_memcg_exit();
 	hkr_reclaim_exit();
 	hkr_orphans_exit();
 	hkr_pool_exit();

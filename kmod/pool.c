@@ -25,6 +25,7 @@
 #include <linux/highmem.h>
 #include <linux/kthread.h>
 #include <linux/ktime.h>
+#include <linux/memcontrol.h>
 #include <linux/nodemask.h>
 #include <linux/nospec.h>
 #include <linux/page-flags.h>
@@ -56,17 +57,17 @@ struct hkr_pool_stats hkr_pool_stats;
 static struct hkr_pool *hkr_pools[MAX_NUMNODES];
 static atomic_long_t hkr_pooled;	/* folios on the lists of all nodes */
 
-/*
- * In line nobody compacts or reclaims for us, nor are emergency reserves used:
- * whoever wants 2 MiB can fall back to something else. The refill thread, the
- * load of the module, and a fault that has nothing to fall back to, may try.
+/**
+ * hkr_folio_alloc - a zeroed folio from the buddy allocator
+ * @gfp: HKR_GFP_INLINE or HKR_GFP_REFILL; __GFP_ACCOUNT charges a cgroup
+ * @nid: node to prefer
+ *
+ * Return: the folio, counted as ours, or NULL
  */
-#define HKR_GFP_INLINE	\
-	((GFP_HIGHUSER & ~__GFP_RECLAIM) | __GFP_NOMEMALLOC | __GFP_NOWARN)
-#define HKR_GFP_REFILL	(GFP_HIGHUSER | __GFP_NORETRY | __GFP_NOWARN)
-
-static struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
+struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 {
+	bool background = (gfp & __GFP_DIRECT_RECLAIM) &&
+			  !(gfp & __GFP_ACCOUNT);
 	struct folio *folio;
 	ktime_t start = ktime_get();
 
@@ -76,7 +77,9 @@ static struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 		return NULL;
 	INIT_LIST_HEAD(&folio->lru);
 	atomic_long_inc(&hkr_pool_stats.live);
-	if (gfp & __GFP_DIRECT_RECLAIM) {
+	if (folio_memcg_kmem(folio))
+		atomic_long_inc(&hkr_pool_stats.charged);
+	if (background) {
 		atomic64_add(HKR_SLOT_SIZE, &hkr_pool_stats.background_bytes);
 		atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), start)),
 			     &hkr_pool_stats.background_ns);
@@ -86,6 +89,14 @@ static struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 			     &hkr_pool_stats.inline_ns);
 	}
 	return folio;
+}
+
+/* no longer one of ours */
+static void hkr_folio_uncount(struct folio *folio)
+{
+	atomic_long_dec(&hkr_pool_stats.live);
+	if (folio_memcg_kmem(folio))
+		atomic_long_dec(&hkr_pool_stats.charged);
 }
 
 /**
@@ -99,7 +110,7 @@ void hkr_folio_leave(struct folio *folio)
 	folio->private = NULL;
 	if (hkr_folio_give_up(folio))
 		return;
-	atomic_long_dec(&hkr_pool_stats.live);
+	hkr_folio_uncount(folio);
 	folio_put(folio);
 }
 
@@ -119,7 +130,7 @@ bool hkr_folio_give_up(struct folio *folio)
 	if (likely(i == HKR_SLOT_PAGES))
 		return false;
 	atomic_long_inc(&hkr_pool_stats.poisoned);
-	atomic_long_dec(&hkr_pool_stats.live);
+	hkr_folio_uncount(folio);
 	return true;
 }
 
@@ -277,6 +288,13 @@ struct folio *hkr_pool_take_hard(int nid)
 					       numa_mem_id() : nid);
 }
 
+/* a charged folio is its group's: nobody else may have it */
+static bool hkr_pool_wants(struct hkr_pool *pool, struct folio *folio)
+{
+	return pool && !folio_memcg_kmem(folio) &&
+	       atomic_long_read(&hkr_pooled) < hkr_limits.pool_max;
+}
+
 /**
  * hkr_pool_give - take back a folio that nobody else uses
  * @folio: one reference, not mapped, not on a list; contents of anybody
@@ -285,7 +303,7 @@ void hkr_pool_give(struct folio *folio)
 {
 	struct hkr_pool *pool = hkr_pools[folio_nid(folio)];
 
-	if (!pool || atomic_long_read(&hkr_pooled) >= hkr_limits.pool_max) {
+	if (!hkr_pool_wants(pool, folio)) {
 		hkr_folio_leave(folio);
 		return;
 	}
@@ -300,7 +318,7 @@ void hkr_pool_give_clean(struct folio *folio)
 {
 	struct hkr_pool *pool = hkr_pools[folio_nid(folio)];
 
-	if (!pool || atomic_long_read(&hkr_pooled) >= hkr_limits.pool_max) {
+	if (!hkr_pool_wants(pool, folio)) {
 		hkr_folio_leave(folio);
 		return;
 	}
@@ -327,13 +345,19 @@ void hkr_pool_count(int nid, unsigned long *clean, unsigned long *dirty)
 	}
 }
 
+/* folios that can come to the pool: what is charged never does */
+static long hkr_pool_shared(void)
+{
+	return atomic_long_read(&hkr_pool_stats.live) -
+	       atomic_long_read(&hkr_pool_stats.charged);
+}
+
 /**
  * hkr_pool_above_reserve - folios of ours, wherever they are, that may go
  */
 unsigned long hkr_pool_above_reserve(void)
 {
-	long above = atomic_long_read(&hkr_pool_stats.live) -
-		     (long)hkr_limits.reserve;
+	long above = hkr_pool_shared() - (long)hkr_limits.reserve;
 
 	return max(above, 0L);
 }
@@ -382,7 +406,7 @@ unsigned long hkr_pool_shrink(int nid, unsigned long want)
 
 static bool hkr_reserve_short(void)
 {
-	return atomic_long_read(&hkr_pool_stats.live) < hkr_limits.reserve;
+	return hkr_pool_shared() < (long)hkr_limits.reserve;
 }
 
 /* one folio towards the reserve, from @pool's node */

@@ -36,6 +36,7 @@
 
 #include "age.h"
 #include "hkr.h"
+#include "memcg.h"
 
 #define HKR_TICK_REST		4U	/* epochs between ticks at rest */
 #define HKR_OOM_BATCH		64UL	/* slots for one call of the notifier */
@@ -81,33 +82,61 @@ static void hkr_publish(struct hkr_view *view, unsigned long clean)
 	WRITE_ONCE(header->pool_clean, clean);
 }
 
-static void hkr_publish_all(unsigned long clean)
+/* all that are idle for longer than their owners allow */
+static struct hkr_take hkr_expired(void)
 {
-	struct hkr_view *view;
+	unsigned long all = atomic_long_read(&hkr_resident);
 
-	mutex_lock(&hkr_views_lock);
-	list_for_each_entry(view, &hkr_views, link)
-		hkr_publish(view, clean);
-	mutex_unlock(&hkr_views_lock);
+	return (struct hkr_take){
+		.want = all,
+		.look = 2 * all,
+		.expired_only = true,
+	};
 }
 
-/* idle for longer than their owners allow: memory to the pool */
-static unsigned long hkr_decay(void)
+/* sample and decay where arenas share their lists: memory to the pool */
+static unsigned long hkr_tick_shared(void)
 {
-	unsigned long taken = 0;
+	unsigned long idle = hkr_age_tick(), taken = 0;
 	int nid;
 
 	for_each_node_state(nid, N_MEMORY) {
-		unsigned long all = atomic_long_read(&hkr_resident);
-		struct hkr_take take = {
-			.want = all,
-			.look = 2 * all,
-			.expired_only = true,
-		};
+		struct hkr_take take = hkr_expired();
 
-		taken += hkr_take_slots(nid, &take);
+		taken += hkr_take_node(nid, &take);
 	}
-	return taken;
+	return idle - min(idle, taken);
+}
+
+/* the same where an arena has its own: memory to the buddy allocator */
+static unsigned long hkr_tick_charged(struct hkr_view *view)
+{
+	unsigned long idle = hkr_age_tick_view(view), taken = 0;
+	int nid;
+
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		struct hkr_take take = hkr_expired();
+
+		if (view->ages[nid])
+			taken += hkr_take_slots(view->ages[nid], &take);
+	}
+	return idle - min(idle, taken);
+}
+
+static unsigned long hkr_tick_views(unsigned long clean)
+{
+	struct hkr_view *view;
+	unsigned long idle = 0;
+
+	/* a view that is about to end waits for this lock first */
+	mutex_lock(&hkr_views_lock);
+	list_for_each_entry(view, &hkr_views, link) {
+		if (view->ages)
+			idle += hkr_tick_charged(view);
+		hkr_publish(view, clean);
+	}
+	mutex_unlock(&hkr_views_lock);
+	return idle;
 }
 
 static void hkr_tick(struct work_struct *work)
@@ -115,11 +144,10 @@ static void hkr_tick(struct work_struct *work)
 	unsigned long clean, dirty, idle, orphans;
 
 	orphans = hkr_orphans_retry();
-	idle = hkr_age_tick();
-	idle -= min(idle, hkr_decay());
-	WRITE_ONCE(hkr_idle_total, idle);
+	idle = hkr_tick_shared();
 	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
-	hkr_publish_all(clean);
+	idle += hkr_tick_views(clean);
+	WRITE_ONCE(hkr_idle_total, idle);
 
 	if (idle || orphans || dirty)
 		hkr_tick_epochs = 1;
@@ -187,7 +215,7 @@ static unsigned long hkr_shrink_node(int nid, unsigned long want,
 		.to_buddy = true,
 	};
 
-	freed += hkr_take_slots(nid, &take);
+	freed += hkr_take_node(nid, &take);
 	*looked = 2 * want - take.look;
 	return freed;
 }
@@ -227,8 +255,16 @@ static int hkr_oom(struct notifier_block *nb, unsigned long unused, void *freed)
 	last = jiffies;
 	if (rounds >= HKR_OOM_ROUNDS)
 		return NOTIFY_OK;
-	for_each_node_state(nid, N_MEMORY)
+	for_each_node_state(nid, N_MEMORY) {
+		struct hkr_take take = {
+			.want = HKR_OOM_BATCH,
+			.look = 2 * HKR_OOM_BATCH,
+			.to_buddy = true,
+		};
+
 		got += hkr_shrink_node(nid, HKR_OOM_BATCH, &looked);
+		got += hkr_memcg_take_any(nid, &take);
+	}
 	if (got)
 		rounds++;
 	*(unsigned long *)freed += HKR_SLOT_PAGES * got;

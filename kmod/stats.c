@@ -81,6 +81,8 @@ HKR_ATTR(orphans, hkr_orphans());
 /* folios given up because a page of them is poisoned */
 HKR_ATTR(poisoned, atomic_long_read(&hkr_pool_stats.poisoned));
 /* every folio that is the module's: pool, slots, orphans */
+/* of these, charged to a memory cgroup */
+HKR_ATTR(charged_folios, atomic_long_read(&hkr_pool_stats.charged));
 HKR_ATTR(live_folios, atomic_long_read(&hkr_pool_stats.live));
 HKR_ATTR(epoch, hkr_epoch());
 HKR_ATTR(zeroed_inline_bytes, atomic64_read(&hkr_pool_stats.inline_bytes));
@@ -90,6 +92,7 @@ HKR_ATTR(zeroed_background_bytes,
 HKR_ATTR(zero_background_ns, atomic64_read(&hkr_pool_stats.background_ns));
 
 static struct attribute *hkr_attrs[] = {
+	&dev_attr_charged_folios.attr,
 	&dev_attr_clean.attr,
 	&dev_attr_dirty.attr,
 	&dev_attr_epoch.attr,

@@ -66,7 +66,7 @@ cycles()
 
 attributes()
 {
-	for a in clean dirty epoch idle live_folios orphans poisoned pool_depth resident \
+	for a in charged_folios clean dirty epoch idle live_folios orphans poisoned pool_depth resident \
 		zero_background_ns zero_inline_ns zeroed_background_bytes zeroed_inline_bytes; do
 		v=$(cat "$dir/$a") || return 1
 		case $v in
@@ -97,7 +97,7 @@ becomes()
 }
 
 echo "TAP version 13"
-echo "1..13"
+echo "1..16"
 
 refused 'reserve_mb=.*more than half' reserve_mb=1000000
 result "reserve_mb beyond memory is refused"
@@ -111,6 +111,8 @@ refused 'total_max_mb' total_max_mb=1
 result "total_max_mb below a slot is refused"
 refused 'invalid for parameter' reserve_mb=many
 result "a parameter that is no number is refused"
+refused 'charge=often is not auto, always or never' charge=often
+result "an unknown way to charge is refused"
 
 insmod "$ko" reserve_mb=32 && attributes
 result "attributes are numbers and read-only"
@@ -130,6 +132,11 @@ result "unloading is refused while a file is open, and works after"
 insmod "$ko" reserve_mb=0 && becomes live_folios 0 && becomes pool_depth 0 &&
 	exec 9</dev/hakmem_region && exec 9<&- && rmmod hakmem_region
 result "a reserve of nothing works"
+
+insmod "$ko" charge=never && ./charge >out.charge 2>&1
+result "charge=never charges nobody"
+rmmod hakmem_region
+result "and the module goes again"
 
 cycles
 result "50 times loaded and unloaded, no folio is left"

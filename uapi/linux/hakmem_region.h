@@ -182,6 +182,12 @@ struct hkr_info {
  * and after the decay. Without it they stay resident until RECYCLE or TRIM.
  */
 #define HKR_FEAT_RECLAIM	(1ULL << 0)
+/*
+ * HKR_FEAT_CHARGE - memory can be charged to the owner's memory cgroup; whether
+ * it is, the module's parameter and the group decide, and SETUP says. Without it
+ * the memory of an arena is outside every group's limit.
+ */
+#define HKR_FEAT_CHARGE		(1ULL << 1)
 
 #define HKR_SETUP_EXEC		(1U << 0)	/* PROT_EXEC is allowed */
 #define HKR_SETUP_DUMP		(1U << 1)	/* include in core dumps */
@@ -200,7 +206,9 @@ struct hkr_info {
  * @idle_decay_ms: in with DECAY, else zero: idle slots go back to the kernel
  *	after so many milliseconds, rounded up to whole epochs; 0 at the next
  *	tick, -1 never but under pressure. Without it the module's parameter
- * @__reserved: zero
+ * @charged: zero; out, 1 when this arena's memory is charged to its owner's
+ *	memory cgroup: HANDOUT then is %ENOMEM where the group's limit allows no
+ *	more, after the idle slots of the group were taken
  */
 struct hkr_setup {
 	__u32 size;
@@ -212,7 +220,7 @@ struct hkr_setup {
 	__u64 control_size;
 	__u64 words_offset;
 	__s32 idle_decay_ms;
-	__u32 __reserved;
+	__u32 charged;
 };
 
 /* back the slots with memory now; otherwise at the first touch */
