@@ -1,37 +1,32 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Slots by age: which memory may be taken back, oldest first, across all arenas.
+ * Slots by age: which memory may be taken back (take.c), oldest first, across
+ * all arenas.
  *
- * Each NUMA node has lists of the slots whose memory lies there: a bucket for
- * each of the last HKR_AGE_BUCKETS epochs with the slots that became idle in it,
- * *old* for those idle longer, and *active* for everything else. An arena that
- * is charged to a memory cgroup has such lists of its own, so that the limit of
- * a cgroup finds the slots of that cgroup (memcg.c). Nobody tells us
- * when a word changes, so the tick samples: it reads the word of every slot and
- * moves the slot to the list it belongs to. A slot that was reused and freed
- * again carries a newer stamp and goes to a younger bucket. A stamp from the
- * future counts as oldest: it is a lie, and must not pay. nr_idle is thus the
- * kernel's own sample, never the owner's word.
+ * Each NUMA node, with memory already or perhaps later, has lists of the slots
+ * whose memory lies there: a bucket for each of the last HKR_AGE_BUCKETS epochs
+ * with the slots that became idle in it, *old* for those idle longer, *expired*
+ * for those idle longer than their owner wants, which are the next to go, and
+ * *active* for everything else. An arena that is charged to a memory cgroup has
+ * such lists of its own, so that the limit of a cgroup finds the slots of that
+ * cgroup (memcg.c). Nobody tells us when a word changes, so the tick samples: it
+ * reads the word of every slot and moves the slot to the list it belongs to. A
+ * slot that was reused and freed again carries a newer stamp and goes to a
+ * younger bucket. A stamp from the future counts as oldest: it is a lie, and
+ * must not pay. Nor must it pay to look idle to the tick and to be in use when
+ * somebody comes to take it: a slot that was met like that counts as idle since
+ * then at most, so that the next call looks at others first, however few it may
+ * look at. nr_idle is thus the kernel's own sample, never the owner's word.
  *
  * A slot is on a list exactly while it has memory; hkr_slot_install_locked()
  * and hkr_slot_remove_locked() see to that. Since a view ends only after all
  * its memory is gone, whoever holds a list's lock may use the view of a slot
  * that it finds there. A taker that drops the lock counts itself in
  * view->takers, and the end of the view waits for it.
- *
- * Taking a slot (shrinker, OOM, decay) never waits for a lock: it may run inside
- * an allocation of somebody who holds it. The slot's mutex and the folio's lock
- * are both tried before the word is swapped IDLE -> RECLAIM; with both held no
- * fault is between lookup and mapping, so one zap is enough. Neighbours are
- * zapped together. A slot that is plainly pinned is passed over before, and one
- * that turns out to be still in use after the zap keeps its memory and gets its
- * word back.
  */
 
 #include <linux/mm.h>
 #include <linux/slab.h>
-#include <linux/sort.h>
-#include <linux/wait_bit.h>
 
 #include "age.h"
 #include "hkr.h"
@@ -42,45 +37,45 @@ static struct hkr_ages *hkr_ages[MAX_NUMNODES];
 static struct hkr_ages *hkr_slot_ages(const struct hkr_slot *slot)
 {
 	struct hkr_ages **all = slot->view->ages ?: hkr_ages;
-	int nid = folio_nid(slot->folio);
 
-	/* memory of a node that came after the lists were made */
-	return all[nid] ?: all[first_memory_node];
+	return all[folio_nid(slot->folio)];
 }
 
-/* between the steps of a long walk; marks a place in a list */
-static bool hkr_is_cursor(const struct hkr_slot *slot)
+/**
+ * hkr_is_cursor - is this no slot, but a place in a list
+ * @slot: on a list; a walk that drops the lock leaves one there
+ */
+bool hkr_is_cursor(const struct hkr_slot *slot)
 {
 	return !slot->view;
 }
 
-/**
- * hkr_word_age - epochs since the owner made a slot idle
- * @word: as read; IDLE
- *
- * A stamp from the future is the largest age there is.
- */
-u32 hkr_word_age(u64 word)
+/* epochs since @stamp; one from the future has the largest age there is */
+static u32 hkr_stamp_age(u32 stamp)
 {
-	u32 age = (hkr_epoch() - HKR_WORD_EPOCH(word)) & HKR_WORD_EPOCH_MASK;
+	u32 age = (hkr_epoch() - stamp) & HKR_WORD_EPOCH_MASK;
 
 	return age > HKR_WORD_EPOCH_MASK / 2 ? HKR_WORD_EPOCH_MASK : age;
 }
 
 /**
- * hkr_folio_looks_pinned - a first look, without a zap
- * @folio: in a slot
- *
- * It may miss a user of a folio that is mapped by PTEs, which the reference
- * count after the zap then tells.
+ * hkr_word_age - epochs since the owner made a slot idle, by its own stamp
+ * @word: as read; IDLE
  */
-bool hkr_folio_looks_pinned(struct folio *folio)
+u32 hkr_word_age(u64 word)
 {
-	int mapped = folio_entire_mapcount(folio);
+	return hkr_stamp_age(HKR_WORD_EPOCH(word));
+}
 
-	if (folio_maybe_dma_pinned(folio))
-		return true;
-	return mapped && folio_ref_count(folio) > 1 + mapped;
+/* under the list's lock: since when a slot counts as idle */
+static u32 hkr_slot_stamp(const struct hkr_slot *slot)
+{
+	u32 stamp = HKR_WORD_EPOCH(slot->seen);
+
+	if (slot->fooled &&
+	    hkr_stamp_age(stamp) > hkr_stamp_age(slot->used_at))
+		return slot->used_at;
+	return stamp;
 }
 
 /**
@@ -94,6 +89,7 @@ void hkr_age_add_locked(struct hkr_slot *slot)
 	lockdep_assert_held(&slot->lock);
 	spin_lock(&ages->lock);
 	slot->idle = false;
+	slot->fooled = false;
 	list_add_tail(&slot->age, &ages->active);
 	ages->nr_active++;
 	spin_unlock(&ages->lock);
@@ -112,7 +108,7 @@ static void hkr_age_unlist(struct hkr_ages *ages, struct hkr_slot *slot)
 static void hkr_age_list(struct hkr_ages *ages, struct hkr_slot *slot,
 			 bool idle)
 {
-	u32 age;
+	u32 stamp, age;
 
 	lockdep_assert_held(&ages->lock);
 	slot->idle = idle;
@@ -122,19 +118,22 @@ static void hkr_age_list(struct hkr_ages *ages, struct hkr_slot *slot,
 		return;
 	}
 	ages->nr_idle++;
-	age = hkr_word_age(slot->seen);
+	stamp = hkr_slot_stamp(slot);
+	age = hkr_stamp_age(stamp);
 	if (age == HKR_WORD_EPOCH_MASK)
 		list_add(&slot->age, &ages->old);
 	else if (age >= HKR_AGE_BUCKETS)
 		list_add_tail(&slot->age, &ages->old);
 	else
 		list_add_tail(&slot->age,
-			      &ages->bucket[HKR_WORD_EPOCH(slot->seen) %
-					    HKR_AGE_BUCKETS]);
+			      &ages->bucket[stamp % HKR_AGE_BUCKETS]);
 }
 
-/* the clock went on: buckets that fall out of the window are old */
-static void hkr_age_roll(struct hkr_ages *ages)
+/**
+ * hkr_age_roll - the clock went on: buckets that fall out of the window are old
+ * @ages: locked
+ */
+void hkr_age_roll(struct hkr_ages *ages)
 {
 	u32 now = hkr_epoch();
 	u32 steps = min((now - ages->epoch) & HKR_WORD_EPOCH_MASK,
@@ -168,7 +167,7 @@ static bool hkr_sample(struct hkr_slot *slot)
 	u64 word = READ_ONCE(*hkr_word(slot->view, slot->idx));
 
 	if (HKR_WORD_STATE(word) != HKR_WORD_IDLE ||
-	    hkr_folio_looks_pinned(slot->folio))
+	    hkr_mem_looks_pinned(slot->folio))
 		return false;
 	if (word == slot->seen && slot->idle)
 		return true;
@@ -187,6 +186,38 @@ static void hkr_age_sort(struct hkr_ages *ages, struct hkr_slot *slot)
 		return;
 	hkr_age_unlist(ages, slot);
 	hkr_age_list(ages, slot, idle);
+}
+
+/**
+ * hkr_age_sort_vain - the place of a slot that could not be taken
+ * @ages: locked
+ * @slot: on one of its lists
+ */
+void hkr_age_sort_vain(struct hkr_ages *ages, struct hkr_slot *slot)
+{
+	bool was_idle = slot->idle;
+
+	hkr_age_sort(ages, slot);
+	if (!was_idle || slot->idle)
+		return;
+	slot->fooled = true;
+	slot->used_at = hkr_epoch();
+}
+
+/* under the list's lock, which keeps the slot's memory */
+static bool hkr_is_expired(struct hkr_ages *ages, const struct hkr_slot *slot)
+{
+	s32 decay = slot->view->decay_epochs;
+
+	if (!slot->idle)
+		return false;
+	/* by the owner's own stamp: one that is too old hurts only the owner */
+	if (decay >= 0 && hkr_stamp_age(hkr_slot_stamp(slot)) >= decay)
+		return true;
+	if (!hkr_is_singles(slot->folio) || !ages->exchange)
+		return false;
+	ages->exchange--;
+	return true;
 }
 
 /* sort a whole list; the lock is dropped now and then, a cursor keeps the place */
@@ -210,6 +241,10 @@ static void hkr_age_walk(struct hkr_ages *ages, struct list_head *list)
 		list_move(&cursor.age, &slot->age);
 		if (!hkr_is_cursor(slot))
 			hkr_age_sort(ages, slot);
+		/* a list of their own: who takes them looks at no others */
+		if (!hkr_is_cursor(slot) && list != &ages->expired &&
+		    hkr_is_expired(ages, slot))
+			list_move_tail(&slot->age, &ages->expired);
 		if (++looked % 64)
 			continue;
 		spin_unlock(&ages->lock);
@@ -227,16 +262,25 @@ static void hkr_age_report(struct hkr_ages *ages, unsigned long slots)
 {
 	unsigned long pages = HKR_SLOT_PAGES * slots;
 
+	if (pages == ages->reported)
+		return;
 	mod_node_page_state(NODE_DATA(ages->nid), NR_KERNEL_MISC_RECLAIMABLE,
 			    (long)pages - (long)ages->reported);
 	ages->reported = pages;
 }
 
-/* sample every slot of these lists; how many are idle */
-static unsigned long hkr_age_sample(struct hkr_ages *ages)
+/*
+ * Sample every slot of these lists; how many are idle. @exchange: folios that
+ * could take the place of single pages, which then go whatever their decay.
+ */
+static unsigned long hkr_age_sample(struct hkr_ages *ages,
+				    unsigned long exchange)
 {
 	unsigned int i;
 
+	ages->exchange = exchange;
+
+	hkr_age_walk(ages, &ages->expired);
 	hkr_age_walk(ages, &ages->old);
 	for (i = 0; i < HKR_AGE_BUCKETS; i++)
 		hkr_age_walk(ages, &ages->bucket[i]);
@@ -251,18 +295,20 @@ static unsigned long hkr_age_sample(struct hkr_ages *ages)
  */
 unsigned long hkr_age_tick(void)
 {
+	/* the reserve is one for all nodes, and not to be counted on any */
 	unsigned long all = 0;
+	unsigned long may_go = hkr_pool_above_reserve() + hkr_singles();
 	int nid;
 
-	for_each_node_state(nid, N_MEMORY) {
-		unsigned long idle;
+	/* a node whose memory went offline has something to report as well */
+	for_each_node(nid) {
+		unsigned long idle, slots, clean, dirty;
 
-		if (!hkr_ages[nid])
-			continue;
-		idle = hkr_age_sample(hkr_ages[nid]);
-		hkr_age_report(hkr_ages[nid],
-			       min(idle + hkr_pool_spare(nid),
-				   hkr_pool_above_reserve()));
+		hkr_pool_count(nid, &clean, &dirty);
+		idle = hkr_age_sample(hkr_ages[nid], clean);
+		slots = min(idle + hkr_pool_spare(nid), may_go);
+		hkr_age_report(hkr_ages[nid], slots);
+		may_go -= slots;
 		all += idle;
 	}
 	return all;
@@ -282,214 +328,12 @@ unsigned long hkr_age_tick_view(struct hkr_view *view)
 	for (nid = 0; view->ages && nid < nr_node_ids; nid++) {
 		if (!view->ages[nid])
 			continue;
-		idle = hkr_age_sample(view->ages[nid]);
+		/* what the buddy allocator has only the next HANDOUT can tell */
+		idle = hkr_age_sample(view->ages[nid], ULONG_MAX);
 		hkr_age_report(view->ages[nid], idle);
 		all += idle;
 	}
 	return all;
-}
-
-/* a slot that is ours to take: mutex and folio lock held, word RECLAIM */
-struct hkr_claim {
-	struct hkr_slot *slot;
-	u64 word;	/* as it was */
-};
-
-/* under the list's lock, which keeps the view */
-static bool hkr_try_claim(struct hkr_slot *slot, struct hkr_claim *claim)
-{
-	u64 *word = hkr_word(slot->view, slot->idx);
-
-	if (!mutex_trylock(&slot->lock))
-		return false;
-	claim->slot = slot;
-	claim->word = READ_ONCE(*word);
-	if (slot->state != HKR_HANDED || slot->held ||
-	    HKR_WORD_STATE(claim->word) != HKR_WORD_IDLE ||
-	    hkr_folio_looks_pinned(slot->folio))
-		goto unlock_slot;
-	if (!folio_trylock(slot->folio))
-		goto unlock_slot;
-	/* a full barrier: the zap cannot move before it, nor the owner's CAS */
-	if (cmpxchg(word, claim->word, hkr_word_reclaim(slot)) != claim->word)
-		goto unlock_folio;
-	atomic_inc(&slot->view->takers);
-	return true;
-
-unlock_folio:
-	folio_unlock(slot->folio);
-unlock_slot:
-	mutex_unlock(&slot->lock);
-	return false;
-}
-
-static bool hkr_want(const struct hkr_take *take, const struct hkr_slot *slot)
-{
-	s32 decay = slot->view->decay_epochs;
-
-	if (!take->expired_only)
-		return true;
-	/* by the owner's own stamp: one that is too old hurts only the owner */
-	return decay >= 0 && hkr_word_age(slot->seen) >= decay;
-}
-
-static bool hkr_batch_full(const struct hkr_take *take, unsigned int nr)
-{
-	return nr == HKR_TAKE_BATCH || nr >= take->want || !take->look;
-}
-
-/* claims from one list, its head first */
-static void hkr_claim_from(struct hkr_ages *ages, struct list_head *list,
-			   struct hkr_take *take, struct hkr_claim *claims,
-			   unsigned int *nr)
-{
-	struct hkr_slot *slot, *next;
-
-	lockdep_assert_held(&ages->lock);
-	list_for_each_entry_safe(slot, next, list, age) {
-		if (hkr_is_cursor(slot))
-			continue;
-		if (hkr_batch_full(take, *nr))
-			break;
-		take->look--;
-		if (!hkr_want(take, slot))
-			continue;
-		if (hkr_try_claim(slot, &claims[*nr])) {
-			(*nr)++;
-			continue;
-		}
-		/* reused since the tick saw it, or its locks are taken */
-		hkr_age_sort(ages, slot);
-		if (list == &ages->active && !slot->idle)
-			list_move_tail(&slot->age, list);
-	}
-}
-
-/*
- * The next slots to take: the old, then bucket by bucket, and when these run dry
- * some of the active ones, which may have been freed since the last sample. What
- * was looked at in vain there goes to the end, so that the next call sees
- * others.
- */
-static unsigned int hkr_claim_batch(struct hkr_ages *ages,
-				    struct hkr_take *take,
-				    struct hkr_claim *claims)
-{
-	unsigned int i, nr = 0;
-
-	spin_lock(&ages->lock);
-	hkr_age_roll(ages);
-	hkr_claim_from(ages, &ages->old, take, claims, &nr);
-	for (i = 1; i <= HKR_AGE_BUCKETS && !hkr_batch_full(take, nr); i++)
-		hkr_claim_from(ages,
-			       &ages->bucket[(ages->epoch + i) %
-					     HKR_AGE_BUCKETS],
-			       take, claims, &nr);
-	if (!take->expired_only && !hkr_batch_full(take, nr))
-		hkr_claim_from(ages, &ages->active, take, claims, &nr);
-	spin_unlock(&ages->lock);
-	return nr;
-}
-
-static int hkr_by_place(const void *a, const void *b)
-{
-	const struct hkr_slot *x = ((const struct hkr_claim *)a)->slot;
-	const struct hkr_slot *y = ((const struct hkr_claim *)b)->slot;
-
-	if (x->view != y->view)
-		return x->view < y->view ? -1 : 1;
-	return x->idx < y->idx ? -1 : x->idx > y->idx;
-}
-
-/* claims by place: neighbours are unmapped with one call */
-static void hkr_zap_claims(const struct hkr_claim *claims, unsigned int nr)
-{
-	unsigned int i = 0, run;
-
-	while (i < nr) {
-		struct hkr_slot *first = claims[i].slot;
-
-		for (run = 1; i + run < nr; run++)
-			if (claims[i + run].slot->view != first->view ||
-			    claims[i + run].slot->idx != first->idx + run)
-				break;
-		hkr_zap(first->view, first->idx, run);
-		i += run;
-	}
-}
-
-/**
- * hkr_view_unuse - a taker is done with a view
- * @view: that it counted itself in, by view->takers
- */
-void hkr_view_unuse(struct hkr_view *view)
-{
-	/* the view may be gone at once: only its address is used after this */
-	if (atomic_dec_and_test(&view->takers))
-		wake_up_var(&view->takers);
-}
-
-/* zapped; the memory of one claim goes. True: as many pages are free */
-static bool hkr_take_finish(const struct hkr_claim *claim, bool to_buddy)
-{
-	struct hkr_slot *slot = claim->slot;
-	struct hkr_view *view = slot->view;
-	struct folio *folio = slot->folio;
-	bool taken = folio_ref_count(folio) == 1;
-
-	if (taken) {
-		hkr_slot_detach_locked(view, slot);
-		hkr_slot_free_locked(view, slot->idx, slot);
-	} else {
-		/* fails only where the owner scribbled meanwhile */
-		cmpxchg(hkr_word(view, slot->idx), hkr_word_reclaim(slot),
-			claim->word);
-	}
-	folio_unlock(folio);
-	mutex_unlock(&slot->lock);
-
-	if (taken) {
-		hkr_uncharge(view, 1);
-		atomic64_inc(&view->count.reclaimed);
-		/* a reference that came since then makes it an orphan */
-		if (to_buddy && hkr_folio_is_ours(folio))
-			hkr_folio_leave(folio);
-		else
-			hkr_folio_release(view, folio);
-	}
-	hkr_view_unuse(view);
-	return taken;
-}
-
-/**
- * hkr_take_slots - take idle slots, oldest first
- * @ages: lists to take them from
- * @take: how many, how far to look, and where the memory goes
- *
- * Waits for no lock, and so may run inside an allocation.
- *
- * Return: slots taken
- */
-unsigned long hkr_take_slots(struct hkr_ages *ages, struct hkr_take *take)
-{
-	struct hkr_claim claims[HKR_TAKE_BATCH];
-	unsigned long taken = 0;
-	unsigned int i, nr;
-
-	while (take->want && take->look) {
-		nr = hkr_claim_batch(ages, take, claims);
-		if (!nr)
-			break;
-		sort(claims, nr, sizeof(*claims), hkr_by_place, NULL);
-		hkr_zap_claims(claims, nr);
-		for (i = 0; i < nr; i++) {
-			if (!hkr_take_finish(&claims[i], take->to_buddy))
-				continue;
-			taken++;
-			take->want--;
-		}
-	}
-	return taken;
 }
 
 /**
@@ -537,7 +381,7 @@ unsigned int hkr_ages_oldest(const struct hkr_ages *ages)
 {
 	unsigned int i;
 
-	if (!list_empty(&ages->old))
+	if (!list_empty(&ages->expired) || !list_empty(&ages->old))
 		return HKR_AGE_BUCKETS + 2;
 	for (i = 1; i <= HKR_AGE_BUCKETS; i++)
 		if (!list_empty(&ages->bucket[(READ_ONCE(ages->epoch) + i) %
@@ -557,6 +401,7 @@ void hkr_ages_init(struct hkr_ages *ages, int nid, struct hkr_view *view)
 	unsigned int i;
 
 	spin_lock_init(&ages->lock);
+	INIT_LIST_HEAD(&ages->expired);
 	INIT_LIST_HEAD(&ages->old);
 	for (i = 0; i < HKR_AGE_BUCKETS; i++)
 		INIT_LIST_HEAD(&ages->bucket[i]);
@@ -578,7 +423,7 @@ void hkr_ages_exit(struct hkr_ages *ages)
 }
 
 /**
- * hkr_age_init - the shared lists of every node
+ * hkr_age_init - the shared lists of every node that may have memory some time
  *
  * Return: 0 or -ENOMEM, with nothing left behind
  */
@@ -586,7 +431,7 @@ int hkr_age_init(void)
 {
 	int nid;
 
-	for_each_node_state(nid, N_MEMORY) {
+	for_each_node(nid) {
 		struct hkr_ages *ages = kzalloc_node(sizeof(*ages), GFP_KERNEL,
 						     nid);
 

@@ -57,7 +57,8 @@ $(KMOD_UNPACK): unpack-%:
 # kmod is a directory too.
 .PHONY: kmod $(KMOD_UNPACK)
 
-# The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule.
+# The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule;
+# the script for its trace events.
 INSTALL += install-kmod
 KMOD_DKMS := $(DESTDIR)/usr/src/hakmem_region-$(VERSION)
 install-kmod:
@@ -67,4 +68,5 @@ install-kmod:
 	$(Q)install -m 644 uapi/linux/hakmem_region.h $(KMOD_DKMS)/uapi/linux
 	$(Q)sed 's/@VERSION@/$(VERSION)/' kmod/dkms.conf.in > $(KMOD_DKMS)/dkms.conf
 	$(Q)install -D -m 644 kmod/60-hakmem-region.rules $(DESTDIR)/usr/lib/udev/rules.d/60-hakmem-region.rules
+	$(Q)install -D -m 755 tools/hakmem-reclaim.bt $(DESTDIR)$(PREFIX)/sbin/hakmem-reclaim.bt
 	$(Q)install -D -m 644 kmod/man/hakmem_region.4 $(DESTDIR)$(PREFIX)/share/man/man4/hakmem_region.4

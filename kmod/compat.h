@@ -16,6 +16,12 @@
 #include <linux/sched/coredump.h>
 #include <linux/version.h>
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#include <linux/io_uring/cmd.h>
+#else
+#include <linux/io_uring.h>
+#endif
+
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "hakmem_region needs Linux 6.1 or later"
 #endif
@@ -67,6 +73,24 @@ static inline void hkr_timer_shutdown(struct timer_list *timer)
 	timer_shutdown_sync(timer);
 #else
 	del_timer_sync(timer);
+#endif
+}
+
+/* translations of a folio: a PMD counts as one, and so does each PTE */
+static inline int hkr_folio_mapcount(struct folio *folio)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+	return folio_mapcount(folio);
+#else
+	int nr = folio_entire_mapcount(folio);
+	long i;
+
+	/* a slot is mapped at one address only: by a PMD or by PTEs */
+	if (nr)
+		return nr;
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		nr += atomic_read(&folio_page(folio, i)->_mapcount) + 1;
+	return nr;
 #endif
 }
 
@@ -171,6 +195,34 @@ static inline void hkr_lru_del(struct list_lru *lru, struct list_head *item)
 	struct list_head *item, struct list_lru_one *list, spinlock_t *lock, \
 	void *cb_arg
 #endif
+
+/* the 16 bytes of an SQE that are the command's own */
+static inline const void *hkr_uring_payload(const struct io_uring_cmd *cmd)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+	return cmd->sqe->cmd;
+#else
+	return cmd->cmd;
+#endif
+}
+
+/*
+ * What uring_cmd returns for the completion to have @ret. Some kernels (6.1 is
+ * one) never complete a request whose operation returns a positive number: there
+ * the operation completes it, and says that somebody does.
+ */
+static inline int hkr_uring_result(struct io_uring_cmd *cmd, int ret,
+				   unsigned int issue_flags)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+	return ret;
+#else
+	if (ret <= 0)
+		return ret;
+	io_uring_cmd_done(cmd, ret, 0, issue_flags);
+	return -EIOCBQUEUED;
+#endif
+}
 
 /* does __GFP_ACCOUNT charge anybody */
 static inline bool hkr_memcg_counts_kmem(void)

@@ -16,6 +16,7 @@
 #include <linux/sched/signal.h>
 
 #include "hkr.h"
+#include "trace.h"
 
 #define HKR_HANDOUT_FLAGS \
 	(HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT | HKR_HANDOUT_FROM_IDLE)
@@ -88,18 +89,43 @@ static long hkr_count_free_locked(struct hkr_view *view, unsigned long first,
 	return nr_free ?: -EEXIST;
 }
 
+/*
+ * The first run of free slots. Those that once were mapped by PTEs come last,
+ * since a folio there costs 512 faults, but first while memory is scattered:
+ * single pages do them no further harm.
+ */
+static unsigned long hkr_find_free_locked(struct hkr_view *view,
+					  unsigned long nr, bool any)
+{
+	unsigned long first = 0, hit;
+
+	lockdep_assert_held(&view->lock);
+	while (true) {
+		first = bitmap_find_next_zero_area(view->taken, view->nr_slots,
+						   first, nr, 0);
+		if (any || first >= view->nr_slots)
+			return first;
+		hit = find_next_bit(view->tables, first + nr, first);
+		if (hit >= first + nr)
+			return first;
+		first = hit + 1;
+	}
+}
+
 static int hkr_find_run_locked(struct hkr_view *view,
 			       const struct hkr_handout_req *req,
 			       struct hkr_run *run)
 {
+	bool scattered;
 	long nr_free;
 
 	lockdep_assert_held(&view->lock);
 	run->nr = req->nr_slots;
 	if (!(req->flags & HKR_HANDOUT_AT)) {
-		run->first = bitmap_find_next_zero_area(view->taken,
-							view->nr_slots, 0,
-							run->nr, 0);
+		scattered = hkr_is_scattered();
+		run->first = hkr_find_free_locked(view, run->nr, scattered);
+		if (run->first >= view->nr_slots)
+			run->first = hkr_find_free_locked(view, run->nr, true);
 		run->nr_filling = run->nr;
 		return run->first < view->nr_slots ? 0 : -ENOSPC;
 	}
@@ -114,11 +140,11 @@ static int hkr_find_run_locked(struct hkr_view *view,
 static int hkr_make_records(struct hkr_view *view, const struct hkr_run *run)
 {
 	unsigned long idx;
+	int ret = 0;
 
-	for (idx = run->first; idx < run->first + run->nr; idx++)
-		if (!hkr_slot_make(view, idx))
-			return -ENOMEM;
-	return 0;
+	for (idx = run->first; !ret && idx < run->first + run->nr; idx++)
+		ret = hkr_slot_make(view, idx);
+	return ret;
 }
 
 /* every free slot of the run, and nr_filling says how many these were */
@@ -170,6 +196,7 @@ static int hkr_from_idle_locked(struct hkr_view *view, struct hkr_run *run)
 {
 	struct hkr_idle_want want = {
 		.max = run->nr_filling,
+		.why = HKR_WHY_FROM_IDLE,
 		.with_memory = true,
 		/* what is handed out of the run itself stays as it is */
 		.skip_first = run->first,
@@ -340,6 +367,7 @@ int hkr_handout(struct hkr_view *view, struct hkr_handout_req *req)
 	hkr_view_leave(view);
 	if (!ret)
 		ret = hkr_fill_run(view, req, &run);
+	trace_hkr_handout(view, req, run.first, run.nr_unzeroed, ret);
 	if (ret) {
 		hkr_give_back(&run.folios, run.nr_unzeroed);
 		return ret;

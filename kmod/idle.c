@@ -24,6 +24,7 @@
 
 #include "age.h"
 #include "hkr.h"
+#include "trace.h"
 
 struct hkr_candidate {
 	u64 word;	/* as it was read */
@@ -45,7 +46,7 @@ static bool hkr_slot_is_idle(struct hkr_view *view, unsigned long idx,
 	if (!mutex_trylock(&slot->lock))
 		return false;
 	idle = slot->state == HKR_HANDED && slot->folio &&
-	       !hkr_folio_looks_pinned(slot->folio);
+	       !hkr_mem_looks_pinned(slot->folio);
 	mutex_unlock(&slot->lock);
 	return idle;
 }
@@ -130,7 +131,7 @@ static bool hkr_claim_idle_locked(struct hkr_view *view,
 	mutex_lock(&slot->lock);
 	if (slot->state != HKR_HANDED)
 		goto unlock;
-	if (slot->folio && hkr_folio_looks_pinned(slot->folio))
+	if (slot->folio && hkr_mem_looks_pinned(slot->folio))
 		goto unlock;
 	/* a full barrier: the zap cannot move before it, nor the owner's CAS */
 	if (cmpxchg(hkr_word(view, cand->idx), cand->word,
@@ -161,6 +162,7 @@ static void hkr_zap_claimed(struct hkr_view *view,
 /* the memory of a claimed slot onto @folios; false: it went back */
 static bool hkr_collect_locked(struct hkr_view *view,
 			       const struct hkr_candidate *cand,
+			       enum hkr_why why,
 			       struct list_head *folios)
 {
 	struct hkr_slot *slot = hkr_slot(view, cand->idx);
@@ -170,7 +172,7 @@ static bool hkr_collect_locked(struct hkr_view *view,
 	lockdep_assert_held(&view->lock);
 	mutex_lock(&slot->lock);
 	folio = hkr_slot_remove_locked(view, cand->idx, slot);
-	if (folio && !hkr_folio_is_ours(folio)) {
+	if (folio && !hkr_mem_is_ours(folio)) {
 		hkr_slot_install_locked(view, cand->idx, slot, folio);
 		slot->state = HKR_HANDED;
 		/* fails only where the owner scribbled meanwhile */
@@ -178,6 +180,9 @@ static bool hkr_collect_locked(struct hkr_view *view,
 			cand->word);
 		goto unlock;
 	}
+	if (folio)
+		trace_hkr_reclaim(view, cand->idx, folio_nid(folio), cand->age,
+			      why);
 	if (folio && !hkr_folio_give_up(folio))
 		list_add_tail(&folio->lru, folios);
 	hkr_slot_free_locked(view, cand->idx, slot);
@@ -219,10 +224,9 @@ unsigned long hkr_take_idle_locked(struct hkr_view *view,
 	sort(cand, claimed, sizeof(*cand), hkr_by_number, NULL);
 	hkr_zap_claimed(view, cand, claimed);
 	for (i = 0; i < claimed; i++)
-		if (hkr_collect_locked(view, &cand[i], folios))
+		if (hkr_collect_locked(view, &cand[i], want->why, folios))
 			taken++;
 	kvfree(cand);
-	hkr_uncharge(view, taken);
 	return taken;
 }
 
@@ -239,6 +243,7 @@ int hkr_trim(struct hkr_view *view, struct hkr_trim *trim)
 		.max = trim->max_slots ?: ULONG_MAX,
 		.min_age = DIV_ROUND_UP_ULL(min_t(u64, trim->min_age_ms,
 						  U32_MAX), HKR_EPOCH_MS),
+		.why = HKR_WHY_TRIM,
 	};
 	struct folio *folio, *next;
 	LIST_HEAD(folios);

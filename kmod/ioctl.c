@@ -2,6 +2,9 @@
 /*
  * The ioctl table: a command is a struct, a row and a function.
  *
+ * The two that take arrays also come by io_uring (uring.c). Both ways lead to
+ * hkr_run_command(), so that they do the same and fail the same.
+ *
  * The dispatcher copies the structure in and out by the size the caller gives,
  * so that a handler sees its own, newest form only. Handlers return 0 or a
  * positive count when the structure is to be copied out.
@@ -70,8 +73,9 @@ static long hkr_ioctl_info(struct hkr_view *view, union hkr_arg *arg)
 		return nr;
 	info->nr_nodes = nr;
 	info->abi_version = HKR_ABI_VERSION;
-	info->features = HKR_FEAT_RECLAIM |
-			 (hkr_memcg_possible() ? HKR_FEAT_CHARGE : 0);
+	info->features = HKR_FEAT_RECLAIM | HKR_FEAT_FORK |
+			 (hkr_memcg_possible() ? HKR_FEAT_CHARGE : 0) |
+			 (IS_ENABLED(CONFIG_IO_URING) ? HKR_FEAT_URING : 0);
 	info->slot_size = HKR_SLOT_SIZE;
 	info->max_slots = hkr_limits.max_slots;
 	info->open_limit = hkr_limits.open_max;
@@ -113,7 +117,7 @@ static void *hkr_array_get(u64 uaddr, u32 nr, size_t each)
 		return ERR_PTR(-EINVAL);
 	if (nr > HKR_MAX_BATCH)
 		return ERR_PTR(-E2BIG);
-	array = kvmalloc_array(nr, each, GFP_KERNEL_ACCOUNT);
+	array = kvmalloc_array(nr, each, HKR_GFP_RECORDS);
 	if (!array)
 		return ERR_PTR(-ENOMEM);
 	if (copy_from_user(array, from, nr * each) ||
@@ -159,7 +163,8 @@ static long hkr_ioctl_handout(struct hkr_view *view, union hkr_arg *arg)
 	if (IS_ERR(req))
 		return PTR_ERR(req);
 	for (i = 0; i < call->nr; i++) {
-		req[i].result = hkr_handout(view, &req[i]);
+		req[i].result = hkr_uring_cancelled() ?
+				-EINTR : hkr_handout(view, &req[i]);
 		if (!req[i].result)
 			done++;
 		cond_resched();
@@ -184,7 +189,9 @@ static long hkr_ioctl_recycle(struct hkr_view *view, union hkr_arg *arg)
 	if (IS_ERR(range))
 		return PTR_ERR(range);
 	for (i = 0; i < call->nr; i++) {
-		range[i].result = hkr_recycle(view, call->mode, &range[i]);
+		range[i].result = hkr_uring_cancelled() ?
+				  -EINTR :
+				  hkr_recycle(view, call->mode, &range[i]);
 		if (!range[i].result)
 			done++;
 		cond_resched();
@@ -243,16 +250,19 @@ static const struct hkr_ioctl_op *hkr_ioctl_op(unsigned int cmd)
 }
 
 /**
- * hkr_ioctl - the device's ioctl operation
- * @file: of the device
+ * hkr_run_command - one command of a caller in user space
+ * @arena: of a file that the caller keeps
  * @cmd: HKR_IOC_*
- * @uaddr: address of the command's structure
+ * @uaddr: address of the command's structure, in current->mm
+ *
+ * Return: what the command returns, a count or -errno
  */
-long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
+long hkr_run_command(struct hkr_arena *arena, unsigned int cmd, u64 uaddr)
 {
 	const struct hkr_ioctl_op *op = hkr_ioctl_op(cmd);
-	void __user *user = (void __user *)uaddr;
+	void __user *user = u64_to_user_ptr(uaddr);
 	union hkr_arg arg = { };
+	struct hkr_view *view;
 	long ret, copy_ret;
 	u32 size;
 
@@ -273,7 +283,11 @@ long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 	if (copy_to_user(user, &arg, min(size, op->size)))
 		return -EFAULT;
 
-	ret = op->run(file->private_data, &arg);
+	/* NULL for a process without a view: most commands are not for it */
+	view = hkr_view_get(arena);
+	ret = op->run(view, &arg);
+	if (view)
+		hkr_view_put(view);
 	if (ret < 0)
 		return ret;
 	/* the size may have been changed since it was read */
@@ -281,4 +295,15 @@ long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 	if (copy_to_user(user, &arg, min(size, op->size)))
 		return -EFAULT;
 	return ret;
+}
+
+/**
+ * hkr_ioctl - the device's ioctl operation
+ * @file: of the device
+ * @cmd: HKR_IOC_*
+ * @uaddr: address of the command's structure
+ */
+long hkr_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
+{
+	return hkr_run_command(file->private_data, cmd, uaddr);
 }

@@ -4,8 +4,8 @@
  *
  * Everything that a file can start must be stopped before what it uses goes:
  * the device first (no new file, and none is open or rmmod would be refused),
- * then reclaim and
- * its tick, then orphans, the pool, and the lists by age.
+ * then the notifiers, reclaim and its tick, then orphans, the pool, and the
+ * lists by age.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -18,6 +18,9 @@
 #include "age.h"
 #include "hkr.h"
 #include "memcg.h"
+
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 #define HKR_MAX_ARENA	(1UL << 20)	/* slots: 2 TiB of addresses */
 #define HKR_MIN_ARENA	512UL		/* may be had on any machine: 1 GiB */
@@ -56,19 +59,19 @@ struct hkr_limits hkr_limits;
 
 static int hkr_open(struct inode *inode, struct file *file)
 {
-	struct hkr_view *view = hkr_view_open(file);
+	struct hkr_arena *arena = hkr_arena_new(file);
 
-	if (IS_ERR(view))
-		return PTR_ERR(view);
-	file->private_data = view;
+	if (IS_ERR(arena))
+		return PTR_ERR(arena);
+	file->private_data = arena;
 	return 0;
 }
 
 static int hkr_release(struct inode *inode, struct file *file)
 {
-	/* the view's inode goes with it */
+	/* the arena's inode goes with it */
 	file->f_mapping = inode->i_mapping;
-	hkr_view_release(file->private_data);
+	hkr_arena_end(file->private_data);
 	return 0;
 }
 
@@ -78,6 +81,7 @@ static const struct file_operations hkr_fops = {
 	.release		= hkr_release,
 	.unlocked_ioctl		= hkr_ioctl,
 	.compat_ioctl		= compat_ptr_ioctl,
+	.uring_cmd		= hkr_uring_cmd,
 	.mmap			= hkr_mmap,
 	.get_unmapped_area	= thp_get_unmapped_area,
 	.llseek			= noop_llseek,
@@ -120,6 +124,8 @@ static int hkr_set_limits(void)
 	hkr_limits.total_max = total_max_mb ? hkr_mb_to_slots(total_max_mb) :
 					      max(ram / 2, 1UL);
 	hkr_limits.max_slots = clamp(2 * ram, HKR_MIN_ARENA, HKR_MAX_ARENA);
+	hkr_limits.user_kmem = (ram << HKR_SLOT_SHIFT) / 64;
+	hkr_limits.total_kmem = 2 * hkr_limits.user_kmem;
 
 	if (hkr_limits.reserve > ram / 2) {
 		pr_err("reserve_mb=%lu is more than half of %lu MiB\n",
@@ -162,11 +168,16 @@ static int __init hkr_init(void)
 	ret = hkr_memcg_init(charge);
 	if (ret)
 		goto exit_reclaim;
-	ret = misc_register(&hkr_misc);
+	ret = hkr_offline_init();
 	if (ret)
 		goto exit_memcg;
+	ret = misc_register(&hkr_misc);
+	if (ret)
+		goto exit_offline;
 	return 0;
 
+exit_offline:
+	hkr_offline_exit();
 exit_memcg:
 	hkr_memcg_exit();
 exit_reclaim:
@@ -183,6 +194,7 @@ static void __exit hkr_exit(void)
 	long live;
 
 	misc_deregister(&hkr_misc);
+	hkr_offline_exit();
 	hkr_memcg_exit();
 	hkr_reclaim_exit();
 	hkr_orphans_exit();

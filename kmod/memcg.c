@@ -217,13 +217,14 @@ static unsigned long hkr_memcg_scan(struct shrinker *shrinker,
 		.want = want,
 		.look = 2 * want,
 		.to_buddy = true,
+		.why = HKR_WHY_CGROUP,
 	};
 	unsigned long freed;
 
 	freed = HKR_SLOT_PAGES * hkr_memcg_take(sc->nid, sc->memcg, &take);
 	sc->nr_scanned = max(sc->nr_to_scan, freed);
 	hkr_account_reclaimed(freed);
-	return freed ?: SHRINK_STOP;
+	return freed || take.look < 2 * want ? freed : SHRINK_STOP;
 }
 
 static struct hkr_shrinker hkr_memcg_shrinker = {
@@ -268,14 +269,16 @@ static void hkr_free_ages(struct hkr_ages **all)
 }
 
 /*
- * On its own node, as the list_lru wants it. That kind of allocation does not
- * make the group's lists; the other kind does, and is done once before, for the
- * same group.
+ * On its own node, as the list_lru wants it; for a node without memory yet it is
+ * another, whose reclaim then finds the arena too. That kind of allocation does
+ * not make the group's lists; the other kind does, and is done once before, for
+ * the same group.
  */
 static struct hkr_ages *hkr_new_ages(struct hkr_view *view, int nid)
 {
 	struct hkr_ages *ages = kmem_cache_alloc_node(hkr_ages_cache,
-						      GFP_KERNEL | __GFP_ZERO,
+						      HKR_GFP_RECORDS |
+						      __GFP_ZERO,
 						      nid);
 
 	if (!ages)
@@ -291,14 +294,14 @@ static struct hkr_ages **hkr_make_ages(struct hkr_view *view)
 	void *primer;
 	int nid;
 
-	all = kcalloc(nr_node_ids, sizeof(*all), GFP_KERNEL_ACCOUNT);
+	all = kcalloc(nr_node_ids, sizeof(*all), HKR_GFP_RECORDS);
 	if (!all)
 		return NULL;
-	primer = kmem_cache_alloc_lru(hkr_ages_cache, &hkr_lru, GFP_KERNEL);
+	primer = kmem_cache_alloc_lru(hkr_ages_cache, &hkr_lru, HKR_GFP_RECORDS);
 	if (!primer)
 		goto free_ages;
 	kmem_cache_free(hkr_ages_cache, primer);
-	for_each_node_state(nid, N_MEMORY) {
+	for_each_node(nid) {
 		all[nid] = hkr_new_ages(view, nid);
 		if (!all[nid])
 			goto free_ages;
@@ -310,6 +313,16 @@ free_ages:
 	return NULL;
 }
 
+static int hkr_join_group(struct hkr_view *view, struct mem_cgroup *memcg)
+{
+	/* whatever group the process is moved to meanwhile */
+	struct mem_cgroup *old = set_active_memcg(memcg);
+
+	view->ages = hkr_make_ages(view);
+	set_active_memcg(old);
+	return view->ages ? 0 : -ENOMEM;
+}
+
 /**
  * hkr_memcg_join - is an arena to be charged? then make its lists
  * @view: locked, being set up
@@ -319,8 +332,7 @@ free_ages:
  */
 int hkr_memcg_join(struct hkr_view *view)
 {
-	struct mem_cgroup *memcg, *old;
-	struct hkr_ages **all;
+	struct mem_cgroup *memcg;
 	int ret = 0;
 
 	lockdep_assert_held(&view->lock);
@@ -333,15 +345,32 @@ int hkr_memcg_join(struct hkr_view *view)
 		ret = hkr_charge_mode == HKR_CHARGE_ALWAYS ? -EOPNOTSUPP : 0;
 		goto put_memcg;
 	}
-	/* whatever group the process is moved to meanwhile */
-	old = set_active_memcg(memcg);
-	all = hkr_make_ages(view);
-	set_active_memcg(old);
-	if (all)
-		view->ages = all;
-	else
-		ret = -ENOMEM;
+	ret = hkr_join_group(view, memcg);
 put_memcg:
+	mem_cgroup_put(memcg);
+	return ret;
+}
+
+/**
+ * hkr_memcg_inherit - a forked child's arena is charged if its parent's is
+ * @view: the child's, locked
+ * @parent: of the process that forks
+ *
+ * A task that is being forked is in no group yet, so its lists are made in the
+ * parent's. Memory is charged to the group that the child is in when it asks.
+ *
+ * Return: 0, with view->ages set where it is; -ENOMEM
+ */
+int hkr_memcg_inherit(struct hkr_view *view, struct hkr_view *parent)
+{
+	struct mem_cgroup *memcg;
+	int ret;
+
+	lockdep_assert_held(&view->lock);
+	if (!parent->ages)
+		return 0;
+	memcg = get_mem_cgroup_from_mm(parent->mm);
+	ret = hkr_join_group(view, memcg);
 	mem_cgroup_put(memcg);
 	return ret;
 }
@@ -385,6 +414,7 @@ static bool hkr_memcg_steal(struct mem_cgroup *memcg)
 			.want = 1,
 			.look = 64,
 			.to_buddy = true,
+			.why = HKR_WHY_HANDOUT,
 		};
 
 		if (hkr_memcg_take(nid, memcg, &take))
@@ -416,11 +446,11 @@ static struct folio *hkr_charged_folio(struct mem_cgroup *memcg, int nid)
 }
 
 /**
- * hkr_memcg_folio - a zeroed folio, charged to the group of a view's owner
+ * hkr_memcg_folio - zeroed memory, charged to the group of a view's owner
  * @view: with lists of its own; no slot of it is locked
  * @nid: node to prefer, or HKR_NODE_ANY
  *
- * Return: the folio, or NULL when the limit or the machine has no room
+ * Return: the folio that names it, or NULL when the limit or the machine has no room
  */
 struct folio *hkr_memcg_folio(struct hkr_view *view, int nid)
 {
@@ -428,8 +458,11 @@ struct folio *hkr_memcg_folio(struct hkr_view *view, int nid)
 	struct mem_cgroup *old = set_active_memcg(memcg);
 	struct folio *folio;
 
-	folio = hkr_charged_folio(memcg, nid == HKR_NODE_ANY ? numa_mem_id() :
-							       nid);
+	if (nid == HKR_NODE_ANY)
+		nid = numa_mem_id();
+	folio = hkr_charged_folio(memcg, nid);
+	if (!folio && !hkr_memcg_is_full(memcg))
+		folio = hkr_singles_alloc(__GFP_ACCOUNT, nid);
 	set_active_memcg(old);
 	mem_cgroup_put(memcg);
 	return folio;
@@ -480,6 +513,11 @@ unsigned long hkr_memcg_take_any(int nid, struct hkr_take *take)
 }
 
 int hkr_memcg_join(struct hkr_view *view)
+{
+	return 0;
+}
+
+int hkr_memcg_inherit(struct hkr_view *view, struct hkr_view *parent)
 {
 	return 0;
 }

@@ -17,6 +17,7 @@
 #include <linux/spinlock.h>
 
 #include "hkr.h"
+#include "trace.h"
 
 static LIST_HEAD(hkr_orphan_list);	/* folio->lru; orphan_lock */
 static DEFINE_SPINLOCK(orphan_lock);
@@ -47,7 +48,8 @@ bool hkr_folio_is_ours(struct folio *folio)
  */
 void hkr_folio_release(struct hkr_view *view, struct folio *folio)
 {
-	if (hkr_folio_is_ours(folio)) {
+	/* single pages are never handed on: see mem.c */
+	if (hkr_is_singles(folio) || hkr_folio_is_ours(folio)) {
 		hkr_pool_give(folio);
 		return;
 	}
@@ -55,6 +57,7 @@ void hkr_folio_release(struct hkr_view *view, struct folio *folio)
 	if (hkr_folio_give_up(folio))
 		return;
 
+	trace_hkr_orphan(folio_pfn(folio), view->user->uid, false);
 	hkr_charge_orphan(view->user);
 	atomic64_inc(&view->count.orphaned);
 	folio->private = view->user;
@@ -69,6 +72,7 @@ static void hkr_orphan_uncharge(struct folio *folio)
 {
 	struct hkr_user *user = folio->private;
 
+	trace_hkr_orphan(folio_pfn(folio), user->uid, true);
 	folio->private = NULL;
 	atomic_long_dec(&hkr_nr_orphans);
 	hkr_uncharge_orphan(user);

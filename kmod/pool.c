@@ -5,13 +5,16 @@
  * A folio comes from the buddy allocator and goes round: pool, slot, pool. Each
  * NUMA node keeps two lists. What comes back from a slot is dirty: another
  * process may have written it, and nobody may see it before it is zeroed. A
- * thread of the lowest priority zeroes dirty folios and makes them clean. Who
- * needs a folio takes a clean one, else zeroes a dirty one itself, else asks
- * the buddy allocator; so zeroing is done once for each change of owner, by
- * somebody, and always counted.
+ * thread (zero.c) zeroes dirty folios and makes them clean, when it thinks that
+ * somebody will want them. Who needs a folio takes a clean one, else zeroes a
+ * dirty one itself, else asks the buddy allocator; so zeroing is done once for
+ * each change of owner, by somebody, and always counted. Nobody ever waits for
+ * the thread.
  *
- * The reserve is taken at load and never given back before unload. Beyond it
- * the pool holds on to returned folios up to pool_max and frees the rest.
+ * The reserve is taken at load and kept until unload, but for memory that goes
+ * away (offline.c). Beyond it the pool holds on to returned folios up to
+ * pool_max and frees the rest. Every node that may ever have memory has its pool
+ * and its thread from the load on.
  *
  * A folio in the pool has one reference, no mapping and no user. Only this file
  * allocates and frees folios; hkr_pool_stats.live counts those that are ours.
@@ -20,10 +23,7 @@
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/freezer.h>
 #include <linux/gfp.h>
-#include <linux/highmem.h>
-#include <linux/kthread.h>
 #include <linux/ktime.h>
 #include <linux/memcontrol.h>
 #include <linux/nodemask.h>
@@ -31,43 +31,28 @@
 #include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
-#include <linux/timer.h>
-#include <linux/wait.h>
 
 #include "hkr.h"
+#include "pool.h"
 
-struct hkr_pool {
-	spinlock_t lock;		/* both lists and their lengths */
-	struct list_head clean;		/* folio->lru; lock */
-	struct list_head dirty;		/* folio->lru; lock */
-	unsigned long nr_clean;		/* lock; read without it to be shown */
-	unsigned long nr_dirty;		/* likewise */
-	int nid;
-	struct task_struct *thread;
-	wait_queue_head_t wait;		/* dirty folios, a short reserve, stop */
-	struct timer_list timer;	/* wakes the thread, a moment later */
-};
-
-/* how long the thread waits after the buddy allocator had no folio for it */
-#define HKR_REFILL_MIN_MS	1000
-#define HKR_REFILL_MAX_MS	60000
+/* clean folios that a pool keeps while single pages wait for one */
+#define HKR_EXCHANGE	8UL
 
 struct hkr_pool_stats hkr_pool_stats;
 
-static struct hkr_pool *hkr_pools[MAX_NUMNODES];
+struct hkr_pool *hkr_pools[MAX_NUMNODES];
 static atomic_long_t hkr_pooled;	/* folios on the lists of all nodes */
 
 /**
- * hkr_folio_alloc - a zeroed folio from the buddy allocator
- * @gfp: HKR_GFP_INLINE or HKR_GFP_REFILL; __GFP_ACCOUNT charges a cgroup
+ * hkr_folio_new - a zeroed folio from the buddy allocator
+ * @gfp: as for hkr_folio_alloc()
  * @nid: node to prefer
+ * @background: for the reserve, while nobody waits
  *
  * Return: the folio, counted as ours, or NULL
  */
-struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
+struct folio *hkr_folio_new(gfp_t gfp, int nid, bool background)
 {
-	bool background = (gfp & __GFP_DIRECT_RECLAIM) &&
-			  !(gfp & __GFP_ACCOUNT);
 	struct folio *folio;
 	ktime_t start = ktime_get();
 
@@ -79,16 +64,22 @@ struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 	atomic_long_inc(&hkr_pool_stats.live);
 	if (folio_memcg_kmem(folio))
 		atomic_long_inc(&hkr_pool_stats.charged);
-	if (background) {
-		atomic64_add(HKR_SLOT_SIZE, &hkr_pool_stats.background_bytes);
-		atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), start)),
-			     &hkr_pool_stats.background_ns);
-	} else {
-		atomic64_add(HKR_SLOT_SIZE, &hkr_pool_stats.inline_bytes);
-		atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), start)),
-			     &hkr_pool_stats.inline_ns);
-	}
+	/* with init_on_free it was zeroed when somebody freed it */
+	if (!want_init_on_free())
+		hkr_count_zeroed(folio_nid(folio), background, start);
 	return folio;
+}
+
+/**
+ * hkr_folio_alloc - a zeroed folio for somebody who waits
+ * @gfp: HKR_GFP_INLINE or HKR_GFP_REFILL; __GFP_ACCOUNT charges a cgroup
+ * @nid: node to prefer
+ *
+ * Return: the folio, counted as ours, or NULL
+ */
+struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
+{
+	return hkr_folio_new(gfp, nid, false);
 }
 
 /* no longer one of ours */
@@ -100,13 +91,17 @@ static void hkr_folio_uncount(struct folio *folio)
 }
 
 /**
- * hkr_folio_leave - drop our reference: the folio is no longer ours
- * @folio: off every list
+ * hkr_folio_leave - drop our reference: the memory is no longer ours
+ * @folio: names it; off every list
  *
  * It reaches the buddy allocator at once or when its last user lets go.
  */
 void hkr_folio_leave(struct folio *folio)
 {
+	if (hkr_is_singles(folio)) {
+		hkr_singles_free(folio);
+		return;
+	}
 	folio->private = NULL;
 	if (hkr_folio_give_up(folio))
 		return;
@@ -116,7 +111,7 @@ void hkr_folio_leave(struct folio *folio)
 
 /**
  * hkr_folio_give_up - leak a folio with a poisoned page
- * @folio: on no list
+ * @folio: on no list; single pages are looked at when they are freed
  *
  * Return: true when it had one; our reference is then kept for ever
  */
@@ -124,6 +119,8 @@ bool hkr_folio_give_up(struct folio *folio)
 {
 	unsigned long i;
 
+	if (hkr_is_singles(folio))
+		return false;
 	for (i = 0; i < HKR_SLOT_PAGES; i++)
 		if (unlikely(PageHWPoison(folio_page(folio, i))))
 			break;
@@ -131,23 +128,6 @@ bool hkr_folio_give_up(struct folio *folio)
 		return false;
 	atomic_long_inc(&hkr_pool_stats.poisoned);
 	hkr_folio_uncount(folio);
-	return true;
-}
-
-/* false: a page is poisoned, the folio was given up */
-static bool hkr_folio_zero(struct folio *folio)
-{
-	unsigned long i;
-
-	if (hkr_folio_give_up(folio))
-		return false;
-	for (i = 0; i < HKR_SLOT_PAGES; i++) {
-		clear_highpage(folio_page(folio, i));
-		if (i % 16 == 15)
-			cond_resched();
-	}
-	folio_clear_dirty(folio);
-	folio_clear_referenced(folio);
 	return true;
 }
 
@@ -165,45 +145,74 @@ static struct folio *hkr_pool_pop(struct hkr_pool *pool, bool clean)
 		else
 			pool->nr_dirty--;
 		atomic_long_dec(&hkr_pooled);
+		hkr_zero_kick_locked(pool);
 	}
 	spin_unlock(&pool->lock);
 	return folio;
 }
 
-/*
- * The clean list is a stack: the folio zeroed last is the likeliest in a cache.
- * The dirty list is a queue, so that no folio waits for ever.
+/**
+ * hkr_pool_hold_left - jiffies until a pool takes memory in again; 0: it does
+ * @pool: of any node
  */
-static void hkr_pool_push(struct hkr_pool *pool, struct folio *folio,
-			  bool clean)
+long hkr_pool_hold_left(const struct hkr_pool *pool)
+{
+	u64 until = READ_ONCE(pool->hold), now = get_jiffies_64();
+
+	return until > now ? min_t(u64, until - now, MAX_SCHEDULE_TIMEOUT) : 0;
+}
+
+/* room for one more folio, which the caller puts on a list */
+static bool hkr_pooled_inc(void)
+{
+	long pooled = atomic_long_read(&hkr_pooled);
+
+	do {
+		if (pooled >= (long)hkr_limits.pool_max)
+			return false;
+	} while (!atomic_long_try_cmpxchg(&hkr_pooled, &pooled, pooled + 1));
+	return true;
+}
+
+/**
+ * hkr_pool_push - put a folio on a list
+ * @pool: of the folio's node
+ * @folio: on no list
+ * @clean: zeroed
+ *
+ * The clean list is a stack: the folio zeroed last is the likeliest in a cache.
+ * The dirty list is a queue, so that no folio is left for ever. A pool that is
+ * full or on hold lets the folio go; on hold under the lock, so that
+ * hkr_pool_empty() misses none. Full is looked at here and not before: while the
+ * zeroing thread had a folio in its hands others may have filled its place.
+ */
+void hkr_pool_push(struct hkr_pool *pool, struct folio *folio, bool clean)
 {
 	spin_lock(&pool->lock);
+	if (hkr_pool_hold_left(pool) || !hkr_pooled_inc()) {
+		spin_unlock(&pool->lock);
+		hkr_folio_leave(folio);
+		return;
+	}
 	if (clean) {
 		list_add(&folio->lru, &pool->clean);
 		pool->nr_clean++;
 	} else {
 		list_add_tail(&folio->lru, &pool->dirty);
 		pool->nr_dirty++;
+		hkr_zero_kick_locked(pool);
 	}
-	atomic_long_inc(&hkr_pooled);
 	spin_unlock(&pool->lock);
-	/*
-	 * Whoever gives a folio back is not to wait for its zeroing: woken here,
-	 * the thread would run at once in its place, low as its priority is.
-	 */
-	if (!clean && !timer_pending(&pool->timer))
-		mod_timer(&pool->timer, jiffies + 1);
 }
 
-static void hkr_pool_timer(struct timer_list *timer)
-{
-	struct hkr_pool *pool = container_of(timer, struct hkr_pool, timer);
-
-	wake_up(&pool->wait);
-}
-
-static struct folio *hkr_pool_zero_one(struct hkr_pool *pool, atomic64_t *bytes,
-				       atomic64_t *ns)
+/**
+ * hkr_pool_zero_one - a folio of the dirty list, zeroed
+ * @pool: of a node
+ * @background: nobody waits for it
+ *
+ * Return: the folio, on no list, or NULL where nothing is dirty
+ */
+struct folio *hkr_pool_zero_one(struct hkr_pool *pool, bool background)
 {
 	struct folio *folio;
 	ktime_t start;
@@ -212,8 +221,7 @@ static struct folio *hkr_pool_zero_one(struct hkr_pool *pool, atomic64_t *bytes,
 		start = ktime_get();
 		if (!hkr_folio_zero(folio))
 			continue;
-		atomic64_add(HKR_SLOT_SIZE, bytes);
-		atomic64_add(ktime_to_ns(ktime_sub(ktime_get(), start)), ns);
+		hkr_count_zeroed(pool->nid, background, start);
 		return folio;
 	}
 	return NULL;
@@ -233,8 +241,7 @@ static struct folio *hkr_pool_take_from(int nid, enum hkr_served *served)
 			return folio;
 	} while (folio);
 	*served = HKR_SERVED_DIRTY;
-	return hkr_pool_zero_one(pool, &hkr_pool_stats.inline_bytes,
-				 &hkr_pool_stats.inline_ns);
+	return hkr_pool_zero_one(pool, false);
 }
 
 /**
@@ -276,23 +283,10 @@ struct folio *hkr_pool_take(int nid, enum hkr_served *served)
 	return hkr_folio_alloc(HKR_GFP_INLINE, nid);
 }
 
-/**
- * hkr_pool_take_hard - a zeroed folio for a fault that would fail without it
- * @nid: node to prefer, or HKR_NODE_ANY
- *
- * May reclaim. NULL when that does not help.
- */
-struct folio *hkr_pool_take_hard(int nid)
-{
-	return hkr_folio_alloc(HKR_GFP_REFILL, nid == HKR_NODE_ANY ?
-					       numa_mem_id() : nid);
-}
-
 /* a charged folio is its group's: nobody else may have it */
 static bool hkr_pool_wants(struct hkr_pool *pool, struct folio *folio)
 {
-	return pool && !folio_memcg_kmem(folio) &&
-	       atomic_long_read(&hkr_pooled) < hkr_limits.pool_max;
+	return pool && !hkr_is_singles(folio) && !folio_memcg_kmem(folio);
 }
 
 /**
@@ -404,66 +398,89 @@ unsigned long hkr_pool_shrink(int nid, unsigned long want)
 	return freed;
 }
 
+/**
+ * hkr_pool_hold - from now on a node's pool takes nothing in
+ * @nid: node
+ * @until: jiffies; U64_MAX: until hkr_pool_resume()
+ *
+ * What comes back to it, from a slot or from the thread, leaves instead.
+ */
+void hkr_pool_hold(int nid, u64 until)
+{
+	struct hkr_pool *pool = hkr_pools[nid];
+
+	spin_lock(&pool->lock);
+	WRITE_ONCE(pool->hold, max(pool->hold, until));
+	spin_unlock(&pool->lock);
+}
+
+/**
+ * hkr_pool_empty - all that a node's pool has goes, the reserve too
+ * @nid: node, on hold
+ *
+ * Return: folios freed
+ */
+unsigned long hkr_pool_empty(int nid)
+{
+	struct hkr_pool *pool = hkr_pools[nid];
+	struct folio *folio;
+	unsigned long freed = 0;
+
+	while ((folio = hkr_pool_pop(pool, false) ?:
+			hkr_pool_pop(pool, true))) {
+		hkr_folio_leave(folio);
+		freed++;
+	}
+	return freed;
+}
+
+/**
+ * hkr_pools_kick - the reserve may have become short, memory may have come, or
+ * the first slot got single pages
+ */
+void hkr_pools_kick(void)
+{
+	int nid;
+
+	for_each_node(nid)
+		hkr_zero_refill(hkr_pools[nid]);
+}
+
+/**
+ * hkr_pool_resume - a node's pool is not on hold any more
+ * @nid: node
+ */
+void hkr_pool_resume(int nid)
+{
+	struct hkr_pool *pool = hkr_pools[nid];
+
+	spin_lock(&pool->lock);
+	WRITE_ONCE(pool->hold, 0);
+	spin_unlock(&pool->lock);
+}
+
+/* is the reserve smaller than it was promised to be */
 static bool hkr_reserve_short(void)
 {
 	return hkr_pool_shared() < (long)hkr_limits.reserve;
 }
 
-/* one folio towards the reserve, from @pool's node */
-static bool hkr_pool_refill_one(struct hkr_pool *pool)
+/* folios that are to take the place of single pages: age.c sees to that */
+static bool hkr_exchange_short(struct hkr_pool *pool)
 {
-	struct folio *folio;
-
-	if (!hkr_reserve_short())
-		return true;
-	/* another node's thread sees to another node */
-	folio = hkr_folio_alloc(HKR_GFP_REFILL | __GFP_THISNODE, pool->nid);
-	if (!folio)
-		return false;
-	hkr_pool_give_clean(folio);
-	return true;
+	return READ_ONCE(pool->nr_clean) < min(hkr_singles(), HKR_EXCHANGE) &&
+	       atomic_long_read(&hkr_pooled) < hkr_limits.pool_max;
 }
 
-/*
- * Zero what is dirty, then bring the reserve back to its size. When the buddy
- * allocator has nothing, wait twice as long each time; dirty folios still wake
- * the thread.
+/**
+ * hkr_pool_short - does a pool need memory that its thread is to get
+ * @pool: of any node
  */
-static int hkr_pool_thread(void *data)
+bool hkr_pool_short(struct hkr_pool *pool)
 {
-	struct hkr_pool *pool = data;
-	unsigned int wait_ms = HKR_REFILL_MIN_MS;
-	struct folio *folio;
-	long timeout;
-
-	set_user_nice(current, MAX_NICE);
-	set_freezable();
-	while (!kthread_should_stop()) {
-		try_to_freeze();
-		folio = hkr_pool_zero_one(pool,
-					  &hkr_pool_stats.background_bytes,
-					  &hkr_pool_stats.background_ns);
-		if (folio) {
-			hkr_pool_push(pool, folio, true);
-			cond_resched();
-			continue;
-		}
-
-		timeout = MAX_SCHEDULE_TIMEOUT;
-		if (hkr_reserve_short()) {
-			if (hkr_pool_refill_one(pool)) {
-				wait_ms = HKR_REFILL_MIN_MS;
-				continue;
-			}
-			timeout = msecs_to_jiffies(wait_ms);
-			wait_ms = min(2 * wait_ms, HKR_REFILL_MAX_MS + 0U);
-		}
-		wait_event_freezable_timeout(pool->wait,
-					     kthread_should_stop() ||
-					     READ_ONCE(pool->nr_dirty),
-					     timeout);
-	}
-	return 0;
+	if (hkr_pool_hold_left(pool) || !node_state(pool->nid, N_MEMORY))
+		return false;
+	return hkr_reserve_short() || hkr_exchange_short(pool);
 }
 
 static struct hkr_pool *hkr_pool_make(int nid)
@@ -475,9 +492,8 @@ static struct hkr_pool *hkr_pool_make(int nid)
 	spin_lock_init(&pool->lock);
 	INIT_LIST_HEAD(&pool->clean);
 	INIT_LIST_HEAD(&pool->dirty);
-	init_waitqueue_head(&pool->wait);
-	timer_setup(&pool->timer, hkr_pool_timer, 0);
 	pool->nid = nid;
+	hkr_zero_init(pool);
 	return pool;
 }
 
@@ -485,7 +501,7 @@ static void hkr_pool_free(struct hkr_pool *pool)
 {
 	struct folio *folio;
 
-	hkr_timer_shutdown(&pool->timer);
+	hkr_zero_exit(pool);
 	while ((folio = hkr_pool_pop(pool, true)))
 		hkr_folio_leave(folio);
 	while ((folio = hkr_pool_pop(pool, false)))
@@ -505,8 +521,8 @@ static void hkr_pool_reserve(void)
 
 			if (got == hkr_limits.reserve)
 				break;
-			folio = hkr_folio_alloc(HKR_GFP_REFILL | __GFP_THISNODE,
-						nid);
+			folio = hkr_folio_new(HKR_GFP_REFILL | __GFP_THISNODE,
+					      nid, true);
 			if (!folio)
 				continue;
 			hkr_pool_give_clean(folio);
@@ -529,25 +545,17 @@ static void hkr_pool_reserve(void)
  */
 int hkr_pool_init(void)
 {
-	struct task_struct *thread;
 	int nid;
 
-	for_each_node_state(nid, N_MEMORY) {
+	for_each_node(nid) {
 		hkr_pools[nid] = hkr_pool_make(nid);
 		if (!hkr_pools[nid])
 			goto undo_pools;
 	}
 	hkr_pool_reserve();
-	for_each_node_state(nid, N_MEMORY) {
-		if (!hkr_pools[nid])
-			continue;
-		thread = kthread_create_on_node(hkr_pool_thread, hkr_pools[nid],
-						nid, "hakmem_zero/%d", nid);
-		if (IS_ERR(thread))
+	for_each_node(nid)
+		if (hkr_zero_start(hkr_pools[nid]))
 			goto undo_pools;
-		hkr_pools[nid]->thread = thread;
-		wake_up_process(thread);
-	}
 	return 0;
 
 undo_pools:
@@ -564,8 +572,8 @@ void hkr_pool_exit(void)
 
 	/* all threads first: one may give a folio to another node's pool */
 	for_each_node(nid)
-		if (hkr_pools[nid] && hkr_pools[nid]->thread)
-			kthread_stop(hkr_pools[nid]->thread);
+		if (hkr_pools[nid])
+			hkr_zero_stop(hkr_pools[nid]);
 	for_each_node(nid) {
 		if (!hkr_pools[nid])
 			continue;

@@ -7,6 +7,13 @@
  * never fail for a cap. A folio that something still pins after its slot let
  * go of it stays charged to the user (not to the open file) until it is free:
  * a user can hold only a finite amount of memory, however it is held.
+ *
+ * Files, records and words are kernel memory, charged to the memory cgroup of
+ * whoever needs it. Where no group has a limit they are finite too: records and
+ * words stay until their file is closed, whatever is handed out meanwhile, so
+ * that many arenas could take all of the machine and be nobody's. These caps are
+ * far above what honest use needs: that is some 20 KiB for a process with a
+ * hundred slots in an arena of 4096.
  */
 
 #include <linux/mutex.h>
@@ -17,6 +24,7 @@
 static LIST_HEAD(hkr_users);
 static DEFINE_MUTEX(hkr_users_lock);
 static atomic_long_t hkr_charged;	/* slots, all users */
+static atomic_long_t hkr_kmem;	/* bytes, all users */
 
 /**
  * hkr_user_get - the record of a user, made when there is none
@@ -35,7 +43,7 @@ struct hkr_user *hkr_user_get(kuid_t uid)
 			goto unlock;
 		}
 	}
-	user = kzalloc(sizeof(*user), GFP_KERNEL_ACCOUNT);
+	user = kzalloc(sizeof(*user), HKR_GFP_RECORDS);
 	if (!user)
 		goto unlock;
 	user->uid = uid;
@@ -54,7 +62,8 @@ void hkr_user_put(struct hkr_user *user)
 {
 	if (!refcount_dec_and_mutex_lock(&user->refs, &hkr_users_lock))
 		return;
-	WARN_ON_ONCE(atomic_long_read(&user->charged));
+	WARN_ON_ONCE(atomic_long_read(&user->charged) ||
+		     atomic_long_read(&user->kmem));
 	list_del(&user->link);
 	mutex_unlock(&hkr_users_lock);
 	kfree(user);
@@ -92,8 +101,8 @@ uncharge_user:
 }
 
 /**
- * hkr_uncharge - slots are no longer handed out; any context
- * @view: whose they were
+ * hkr_uncharge - undo hkr_charge(); any context
+ * @view: whose it was
  * @nr: slots
  */
 void hkr_uncharge(struct hkr_view *view, unsigned long nr)
@@ -101,6 +110,72 @@ void hkr_uncharge(struct hkr_view *view, unsigned long nr)
 	atomic_long_sub(nr, &view->charged);
 	atomic_long_sub(nr, &view->user->charged);
 	atomic_long_sub(nr, &hkr_charged);
+}
+
+/**
+ * hkr_charge_lent - a forked child has a slot of its parent's
+ * @view: the child's
+ *
+ * It counts against the cap of a view, where it fits because the parent's did.
+ * To the user it is not charged: memory that is shared is charged once.
+ */
+void hkr_charge_lent(struct hkr_view *view)
+{
+	atomic_long_inc(&view->charged);
+}
+
+/**
+ * hkr_charge_settle - a lent slot gets memory of its own, whatever the caps
+ * @view: whose it is
+ */
+void hkr_charge_settle(struct hkr_view *view)
+{
+	atomic_long_inc(&view->user->charged);
+	atomic_long_inc(&hkr_charged);
+}
+
+/**
+ * hkr_charge_touch - the same, for a touch
+ * @view: whose it is
+ *
+ * The user's own cap must not be in the way: nobody can foresee at a fork what
+ * the child will touch, and the answer would be a signal. As with orphans, a user
+ * above it is handed nothing more. The cap on all users together holds.
+ *
+ * Return: 0, or -EDQUOT with nothing charged
+ */
+int hkr_charge_touch(struct hkr_view *view)
+{
+	if (atomic_long_inc_return(&hkr_charged) >
+	    (long)hkr_limits.total_max) {
+		atomic_long_dec(&hkr_charged);
+		return -EDQUOT;
+	}
+	atomic_long_inc(&view->user->charged);
+	return 0;
+}
+
+/**
+ * hkr_uncharge_shared - shared memory is nobody's any more, or one slot's own
+ * @view: of its last holder; all views of an arena have the same user
+ */
+void hkr_uncharge_shared(struct hkr_view *view)
+{
+	atomic_long_dec(&view->user->charged);
+	atomic_long_dec(&hkr_charged);
+}
+
+/**
+ * hkr_uncharge_slot - a slot is no longer handed out; any context
+ * @view: whose it was
+ * @lent: to the user it was not charged
+ */
+void hkr_uncharge_slot(struct hkr_view *view, bool lent)
+{
+	if (lent)
+		atomic_long_dec(&view->charged);
+	else
+		hkr_uncharge(view, 1);
 }
 
 /**
@@ -145,4 +220,43 @@ unsigned long hkr_room(struct hkr_view *view)
 	if (total < (long)hkr_limits.total_max)
 		total_room = hkr_limits.total_max - total;
 	return min3(open_room, user_room, total_room);
+}
+
+/**
+ * hkr_charge_kmem - account for kernel memory that an arena needs
+ * @view: whose it will be; need not be locked
+ * @bytes: how much
+ *
+ * Return: 0, or -EDQUOT with nothing charged
+ */
+int hkr_charge_kmem(struct hkr_view *view, unsigned long bytes)
+{
+	unsigned long charged;
+
+	charged = atomic_long_add_return(bytes, &view->user->kmem);
+	if (charged > hkr_limits.user_kmem)
+		goto uncharge_user;
+	charged = atomic_long_add_return(bytes, &hkr_kmem);
+	if (charged > hkr_limits.total_kmem)
+		goto uncharge_total;
+	atomic_long_add(bytes, &view->kmem);
+	return 0;
+
+uncharge_total:
+	atomic_long_sub(bytes, &hkr_kmem);
+uncharge_user:
+	atomic_long_sub(bytes, &view->user->kmem);
+	return -EDQUOT;
+}
+
+/**
+ * hkr_uncharge_kmem - kernel memory of an arena is free, or was not to be had
+ * @view: whose it was
+ * @bytes: how much
+ */
+void hkr_uncharge_kmem(struct hkr_view *view, unsigned long bytes)
+{
+	atomic_long_sub(bytes, &view->kmem);
+	atomic_long_sub(bytes, &view->user->kmem);
+	atomic_long_sub(bytes, &hkr_kmem);
 }

@@ -77,9 +77,46 @@ static void hkr_publish(struct hkr_view *view, unsigned long clean)
 	struct hkr_control *header = view->header;
 
 	WRITE_ONCE(header->epoch, hkr_epoch());
-	WRITE_ONCE(header->resident, atomic_long_read(&view->resident));
+	WRITE_ONCE(header->resident, atomic_long_read(&view->resident) +
+				     atomic_long_read(&view->shared));
 	WRITE_ONCE(header->reclaimed, atomic64_read(&view->count.reclaimed));
 	WRITE_ONCE(header->pool_clean, clean);
+}
+
+/**
+ * hkr_reclaim_idle - take every idle slot of a node, of every arena
+ * @nid: node
+ * @why: for tracing
+ *
+ * For memory that goes away; waits for locks that reclaim must not wait for.
+ * The memory goes to the buddy allocator.
+ *
+ * Return: slots taken
+ */
+unsigned long hkr_reclaim_idle(int nid, enum hkr_why why)
+{
+	unsigned long all = atomic_long_read(&hkr_resident);
+	const struct hkr_take every = {
+		.want = all,
+		.look = 2 * all,
+		.to_buddy = true,
+		.why = why,
+	};
+	struct hkr_take take = every;
+	unsigned long taken = hkr_take_node(nid, &take);
+	struct hkr_view *view;
+
+	/* a view that is about to end waits for this lock first */
+	mutex_lock(&hkr_views_lock);
+	list_for_each_entry(view, &hkr_views, link) {
+		take = every;
+		if (view->ages)
+			taken += hkr_take_slots(view->ages[nid], &take);
+	}
+	mutex_unlock(&hkr_views_lock);
+	/* what is reported as reclaimable is less now */
+	hkr_tick_kick();
+	return taken;
 }
 
 /* all that are idle for longer than their owners allow */
@@ -91,6 +128,7 @@ static struct hkr_take hkr_expired(void)
 		.want = all,
 		.look = 2 * all,
 		.expired_only = true,
+		.why = HKR_WHY_DECAY,
 	};
 }
 
@@ -131,6 +169,7 @@ static unsigned long hkr_tick_views(unsigned long clean)
 	/* a view that is about to end waits for this lock first */
 	mutex_lock(&hkr_views_lock);
 	list_for_each_entry(view, &hkr_views, link) {
+		hkr_share_tick(view);
 		if (view->ages)
 			idle += hkr_tick_charged(view);
 		hkr_publish(view, clean);
@@ -142,6 +181,7 @@ static unsigned long hkr_tick_views(unsigned long clean)
 static void hkr_tick(struct work_struct *work)
 {
 	unsigned long clean, dirty, idle, orphans;
+	bool zeroing;
 
 	orphans = hkr_orphans_retry();
 	idle = hkr_tick_shared();
@@ -149,11 +189,14 @@ static void hkr_tick(struct work_struct *work)
 	idle += hkr_tick_views(clean);
 	WRITE_ONCE(hkr_idle_total, idle);
 
-	if (idle || orphans || dirty)
+	/* the clean list is about to grow, and the owners are shown its length */
+	zeroing = hkr_zero_pending();
+	if (idle || orphans || zeroing || hkr_shares())
 		hkr_tick_epochs = 1;
 	else
 		hkr_tick_epochs = min(2 * hkr_tick_epochs, HKR_TICK_REST);
-	if (orphans || dirty || atomic_long_read(&hkr_resident))
+	if (orphans || zeroing || hkr_shares() ||
+	    atomic_long_read(&hkr_resident))
 		schedule_delayed_work(&hkr_tick_work, hkr_tick_epochs *
 				      msecs_to_jiffies(HKR_EPOCH_MS));
 }
@@ -201,22 +244,29 @@ void hkr_views_del(struct hkr_view *view)
 static unsigned long hkr_shrink_count_node(int nid)
 {
 	return min(hkr_age_count(nid) + hkr_pool_spare(nid),
-		   hkr_pool_above_reserve());
+		   hkr_pool_above_reserve() + hkr_singles());
 }
 
 /* slots freed to the buddy allocator; @looked: out, slots looked at */
 static unsigned long hkr_shrink_node(int nid, unsigned long want,
-				     unsigned long *looked)
+				     enum hkr_why why, unsigned long *looked)
 {
-	unsigned long freed = hkr_pool_shrink(nid, want);
+	unsigned long freed;
 	struct hkr_take take = {
-		.want = min(want - freed, hkr_pool_above_reserve()),
 		.look = 2 * want,
 		.to_buddy = true,
+		.keep_reserve = true,
+		.why = why,
 	};
 
+	hkr_zero_press(nid);
+	freed = hkr_pool_shrink(nid, want);
+	take.want = want - freed;
 	freed += hkr_take_node(nid, &take);
 	*looked = 2 * want - take.look;
+	/* what is reported as reclaimable is less now */
+	if (freed)
+		hkr_tick_kick();
 	return freed;
 }
 
@@ -233,10 +283,12 @@ static unsigned long hkr_shrink_scan(struct shrinker *shrinker,
 	unsigned long want = DIV_ROUND_UP(sc->nr_to_scan, HKR_SLOT_PAGES);
 	unsigned long freed, looked;
 
-	freed = HKR_SLOT_PAGES * hkr_shrink_node(sc->nid, want, &looked);
+	freed = HKR_SLOT_PAGES * hkr_shrink_node(sc->nid, want,
+						 HKR_WHY_SHRINKER, &looked);
 	sc->nr_scanned = max(sc->nr_to_scan, freed);
 	hkr_account_reclaimed(freed);
-	return freed ?: SHRINK_STOP;
+	/* what was looked at in vain is no longer in the way of the next call */
+	return freed || looked ? freed : SHRINK_STOP;
 }
 
 /*
@@ -260,9 +312,11 @@ static int hkr_oom(struct notifier_block *nb, unsigned long unused, void *freed)
 			.want = HKR_OOM_BATCH,
 			.look = 2 * HKR_OOM_BATCH,
 			.to_buddy = true,
+			.why = HKR_WHY_OOM,
 		};
 
-		got += hkr_shrink_node(nid, HKR_OOM_BATCH, &looked);
+		got += hkr_shrink_node(nid, HKR_OOM_BATCH, HKR_WHY_OOM,
+				       &looked);
 		got += hkr_memcg_take_any(nid, &take);
 	}
 	if (got)
@@ -280,7 +334,7 @@ static struct notifier_block hkr_oom_nb = {
  * NODE" to run count and scan as reclaim would, under fs_reclaim, so that
  * lockdep checks it without any pressure. Read: what the last write did.
  */
-static struct dentry *hkr_debugfs;
+struct dentry *hkr_debugfs;
 static char hkr_trigger_result[128];	/* hkr_trigger_lock */
 static DEFINE_MUTEX(hkr_trigger_lock);
 
@@ -292,7 +346,7 @@ static void hkr_trigger(unsigned long want, int nid)
 	fs_reclaim_acquire(GFP_KERNEL);
 	flags = memalloc_noreclaim_save();
 	before = hkr_shrink_count_node(nid);
-	freed = hkr_shrink_node(nid, want, &looked);
+	freed = hkr_shrink_node(nid, want, HKR_WHY_TRIGGER, &looked);
 	after = hkr_shrink_count_node(nid);
 	memalloc_noreclaim_restore(flags);
 	fs_reclaim_release(GFP_KERNEL);

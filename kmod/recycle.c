@@ -13,6 +13,7 @@
 #include <linux/slab.h>
 
 #include "hkr.h"
+#include "trace.h"
 
 static void hkr_unhold_run_locked(struct hkr_view *view, unsigned long first,
 				  unsigned long nr)
@@ -103,7 +104,6 @@ static int hkr_drop_locked(struct hkr_view *view, const struct hkr_range *range)
 		if (folio)
 			hkr_folio_release(view, folio);
 	}
-	hkr_uncharge(view, nr);
 	atomic64_add(nr, &view->count.dropped);
 	return 0;
 }
@@ -148,6 +148,10 @@ static void hkr_refresh_locked(struct hkr_view *view,
 		list_del_init(&new->lru);
 		mutex_lock(&slot->lock);
 		old = hkr_slot_remove_locked(view, idx, slot);
+		/* within the caps: the caller has charged the new memory */
+		if (slot->lent)
+			hkr_charge_settle(view);
+		slot->lent = false;
 		hkr_slot_install_locked(view, idx, slot, new);
 		slot->held = false;
 		hkr_word_set_locked(view, idx, slot, HKR_WORD_BUSY, 0);
@@ -212,7 +216,8 @@ static int hkr_hold_move_locked(struct hkr_view *view,
 	if (ret)
 		goto unhold_source;
 	for (idx = to; idx < to + nr; idx++)
-		if (READ_ONCE(hkr_slot(view, idx)->folio))
+		if (READ_ONCE(hkr_slot(view, idx)->folio) ||
+		    READ_ONCE(hkr_slot(view, idx)->share))
 			ret = -EEXIST;
 	if (!ret)
 		return 0;
@@ -239,9 +244,13 @@ static void hkr_move_slot_locked(struct hkr_view *view, unsigned long from,
 	mutex_lock_nested(&dst->lock, SINGLE_DEPTH_NESTING);
 	/* a touch between the check and the closing may have backed it */
 	unused = hkr_slot_remove_locked(view, to, dst);
-	folio = hkr_slot_remove_locked(view, from, src);
+	folio = src->share ? NULL : hkr_slot_remove_locked(view, from, src);
 	if (folio)
 		hkr_slot_install_locked(view, to, dst, folio);
+	else if (src->share)
+		hkr_share_move_locked(view, src, dst);
+	/* what is charged for the memory goes with it */
+	swap(src->lent, dst->lent);
 	dst->held = false;
 	hkr_slot_publish_locked(view, to, dst);
 	hkr_slot_free_locked(view, from, src);
@@ -263,9 +272,26 @@ static int hkr_move_locked(struct hkr_view *view, const struct hkr_range *range)
 	hkr_close_run_locked(view, range->to, nr);
 	for (i = 0; i < nr; i++)
 		hkr_move_slot_locked(view, range->first + i, range->to + i);
-	hkr_uncharge(view, nr);
 	atomic64_add(nr, &view->count.moved);
 	return 0;
+}
+
+/* the modes that need no new memory */
+static int hkr_recycle_now(struct hkr_view *view, u32 mode,
+			   const struct hkr_range *range)
+{
+	int ret = hkr_view_enter(view);
+
+	if (ret)
+		return ret;
+	if (mode == HKR_RECYCLE_DROP)
+		ret = hkr_drop_locked(view, range);
+	else if (mode == HKR_RECYCLE_IDLE)
+		ret = hkr_idle_locked(view, range);
+	else
+		ret = hkr_move_locked(view, range);
+	hkr_view_leave(view);
+	return ret;
 }
 
 /**
@@ -281,19 +307,11 @@ int hkr_recycle(struct hkr_view *view, u32 mode, struct hkr_range *range)
 	int ret;
 
 	if (mode != HKR_RECYCLE_MOVE && range->to)
-		return -EINVAL;
-	if (mode == HKR_RECYCLE_FRESH)
-		return hkr_fresh(view, range);
-
-	ret = hkr_view_enter(view);
-	if (ret)
-		return ret;
-	if (mode == HKR_RECYCLE_DROP)
-		ret = hkr_drop_locked(view, range);
-	else if (mode == HKR_RECYCLE_IDLE)
-		ret = hkr_idle_locked(view, range);
+		ret = -EINVAL;
+	else if (mode == HKR_RECYCLE_FRESH)
+		ret = hkr_fresh(view, range);
 	else
-		ret = hkr_move_locked(view, range);
-	hkr_view_leave(view);
+		ret = hkr_recycle_now(view, mode, range);
+	trace_hkr_recycle(view, mode, range, ret);
 	return ret;
 }

@@ -81,60 +81,79 @@ u64 *hkr_word(struct hkr_view *view, unsigned long idx)
  * @view: set up
  * @n: number of the page
  *
- * Return: its address, or NULL when out of memory
+ * Return: its address, or -ENOMEM, -EDQUOT as an error pointer
  */
 void *hkr_control_make(struct hkr_view *view, unsigned long n)
 {
 	void *page = READ_ONCE(view->control[n]);
 	void *winner;
+	int ret;
 
 	if (page)
 		return page;
-	page = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!page)
-		return NULL;
+	ret = hkr_charge_kmem(view, PAGE_SIZE);
+	if (ret)
+		return ERR_PTR(ret);
+	page = (void *)get_zeroed_page(HKR_GFP_RECORDS);
+	if (!page) {
+		winner = ERR_PTR(-ENOMEM);
+		goto uncharge;
+	}
 	winner = cmpxchg(&view->control[n], NULL, page);
 	if (!winner)
 		return page;
 	free_page((unsigned long)page);
+uncharge:
+	hkr_uncharge_kmem(view, PAGE_SIZE);
 	return winner;
 }
 
-/**
- * hkr_slot_make - the record of a slot, allocated with its word if need be
- * @view: set up
- * @idx: slot number inside the arena
- *
- * Return: the record, or NULL when out of memory
- */
-struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx)
+static struct hkr_slot *hkr_new_records(struct hkr_view *view, unsigned long n)
 {
-	unsigned long n = idx / HKR_SLOTS_PER_REC;
-	struct hkr_slot *rec, *winner;
+	struct hkr_slot *rec = kvcalloc(HKR_SLOTS_PER_REC, sizeof(*rec),
+					HKR_GFP_RECORDS);
 	unsigned long i;
 
-	if (!hkr_control_make(view, (HKR_WORDS_OFFSET + idx * sizeof(u64)) >>
-				    PAGE_SHIFT))
-		return NULL;
-	rec = READ_ONCE(view->recs[n]);
-	if (rec)
-		return rec + idx % HKR_SLOTS_PER_REC;
-
-	rec = kvcalloc(HKR_SLOTS_PER_REC, sizeof(*rec), GFP_KERNEL_ACCOUNT);
-	if (!rec)
-		return NULL;
-	for (i = 0; i < HKR_SLOTS_PER_REC; i++) {
+	for (i = 0; rec && i < HKR_SLOTS_PER_REC; i++) {
 		mutex_init(&rec[i].lock);
 		INIT_LIST_HEAD(&rec[i].age);
 		rec[i].view = view;
 		rec[i].idx = n * HKR_SLOTS_PER_REC + i;
 	}
-	winner = cmpxchg(&view->recs[n], NULL, rec);
-	if (winner) {
-		kvfree(rec);
-		rec = winner;
-	}
-	return rec + idx % HKR_SLOTS_PER_REC;
+	return rec;
+}
+
+/**
+ * hkr_slot_make - the record of a slot and its word, made if need be
+ * @view: set up
+ * @idx: slot number inside the arena
+ *
+ * Return: 0, -ENOMEM, -EDQUOT
+ */
+int hkr_slot_make(struct hkr_view *view, unsigned long idx)
+{
+	unsigned long n = idx / HKR_SLOTS_PER_REC;
+	unsigned long offset = HKR_WORDS_OFFSET + idx * sizeof(u64);
+	size_t bytes = HKR_SLOTS_PER_REC * sizeof(struct hkr_slot);
+	struct hkr_slot *rec;
+	void *words;
+	int ret;
+
+	words = hkr_control_make(view, offset >> PAGE_SHIFT);
+	if (IS_ERR(words))
+		return PTR_ERR(words);
+	if (READ_ONCE(view->recs[n]))
+		return 0;
+	ret = hkr_charge_kmem(view, bytes);
+	if (ret)
+		return ret;
+	rec = hkr_new_records(view, n);
+	if (rec && !cmpxchg(&view->recs[n], NULL, rec))
+		return 0;
+	/* none, or another was faster */
+	kvfree(rec);
+	hkr_uncharge_kmem(view, bytes);
+	return rec ? 0 : -ENOMEM;
 }
 
 /**
@@ -144,7 +163,9 @@ struct hkr_slot *hkr_slot_make(struct hkr_view *view, unsigned long idx)
  * @nr: slots
  *
  * When it returns no CPU has a translation of the run, but for a zap elsewhere
- * that is still under way, which holds references to the folios.
+ * that is still under way, which holds references to the folios. The core
+ * flushes for a zap in the same mm (mm_tlb_flush_nested()), so that the owner
+ * does not meet an old folio where it was just given a new one.
  */
 void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr)
 {
@@ -154,22 +175,34 @@ void hkr_zap(struct hkr_view *view, unsigned long first, unsigned long nr)
 }
 
 /**
+ * hkr_zap_control - unmap the control pages from every address space
+ * @view: set up
+ */
+void hkr_zap_control(struct hkr_view *view)
+{
+	unmap_mapping_range(view->inode->i_mapping, HKR_OFF_CONTROL,
+			    PAGE_SIZE * hkr_control_pages(view->nr_slots), 1);
+}
+
+/**
  * hkr_slot_install_locked - give a slot its memory
  * @view: set up
  * @idx: slot number
  * @slot: its record, locked, without memory
- * @folio: from the pool or from another slot of this view, not mapped
+ * @folio: names memory that is new or was another slot's of this view, not mapped
  */
 void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
 			     struct hkr_slot *slot, struct folio *folio)
 {
 	lockdep_assert_held(&slot->lock);
-	folio_lock(folio);
+	hkr_mem_lock(folio);
 	/* the core compares this with i_size before it maps a PMD */
 	folio->index = idx << HKR_SLOT_ORDER;
 	slot->folio = folio;
-	folio_unlock(folio);
+	hkr_mem_unlock(folio);
 	hkr_age_add_locked(slot);
+	if (hkr_is_singles(folio))
+		atomic_long_inc(&view->singles);
 	atomic_long_inc(&view->resident);
 	atomic_long_inc(&hkr_resident);
 	hkr_tick_kick();
@@ -178,12 +211,14 @@ void hkr_slot_install_locked(struct hkr_view *view, unsigned long idx,
 /**
  * hkr_slot_detach_locked - a slot's memory is no longer its own
  * @view: set up
- * @slot: its record, locked, its folio locked and mapped nowhere
+ * @slot: its record, locked, its memory locked and mapped nowhere
  */
 void hkr_slot_detach_locked(struct hkr_view *view, struct hkr_slot *slot)
 {
 	lockdep_assert_held(&slot->lock);
 	hkr_age_del_locked(slot);
+	if (hkr_is_singles(slot->folio))
+		atomic_long_dec(&view->singles);
 	slot->folio = NULL;
 	atomic_long_dec(&view->resident);
 	atomic_long_dec(&hkr_resident);
@@ -207,13 +242,15 @@ struct folio *hkr_slot_remove_locked(struct hkr_view *view, unsigned long idx,
 	struct folio *folio = slot->folio;
 
 	lockdep_assert_held(&slot->lock);
+	if (slot->share)
+		return hkr_share_drop_locked(view, slot);
 	if (!folio)
 		return NULL;
-	folio_lock(folio);
-	if (folio_ref_count(folio) > 1)
+	hkr_mem_lock(folio);
+	if (hkr_mem_is_used(folio))
 		hkr_zap(view, idx, 1);
 	hkr_slot_detach_locked(view, slot);
-	folio_unlock(folio);
+	hkr_mem_unlock(folio);
 	return folio;
 }
 
@@ -256,14 +293,16 @@ void hkr_slot_publish_locked(struct hkr_view *view, unsigned long idx,
  * hkr_slot_free_locked - a slot without memory goes back to the arena
  * @view: set up
  * @idx: slot number
- * @slot: its record, locked
+ * @slot: its record, locked; was handed out, and is uncharged
  */
 void hkr_slot_free_locked(struct hkr_view *view, unsigned long idx,
 			  struct hkr_slot *slot)
 {
 	lockdep_assert_held(&slot->lock);
+	hkr_uncharge_slot(view, slot->lent);
 	slot->state = HKR_FREE;
 	slot->held = false;
+	slot->lent = false;
 	slot->gen++;
 	hkr_word_set_locked(view, idx, slot, HKR_WORD_EMPTY, 0);
 	clear_bit(idx, view->taken);

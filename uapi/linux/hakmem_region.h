@@ -13,6 +13,14 @@
  * word; neither enters the kernel. One arena belongs to each open file, and to
  * the process (the mm) that opened it.
  *
+ * fork() gives the child a view of its own, as of that moment: the slots that
+ * were busy are busy in it, with the same contents, and all others are empty.
+ * From then on parent and child change their slots and words for themselves, and
+ * commands act on the caller's view. Memory is shared until one of them touches
+ * the slot, which copies it; who is the last to have it keeps it as it is.
+ * Inherited slots that then become idle go back to the kernel at its next look,
+ * and not only after the decay.
+ *
  * Structures are extensible: @size comes first and says how much the caller
  * knows. A shorter one than the first version is %EINVAL; a longer one is
  * accepted when the bytes that this kernel does not know are zero. What comes
@@ -27,9 +35,10 @@
  *                %HKR_MAX_BATCH
  *   %EOPNOTSUPP  a flag or mode this kernel does not know; for SETUP also that
  *                huge pages are disabled for this process by prctl()
- *   %ENOTTY      no such command
+ *   %ENOTTY      no such command, or one that io_uring does not take
  *   %EFAULT      a pointer the kernel cannot read or write
- *   %EPERM       the caller is not the process that opened this file
+ *   %EPERM       the caller neither opened this file nor was forked by who has
+ *                it mapped, or has unmapped what it inherited
  *   %EACCES      mmap() with PROT_EXEC without %HKR_SETUP_EXEC
  *   %EBADFD      no SETUP yet, or the arena is not mapped (any more)
  *   %EBUSY       SETUP or the arena mapping was made before, or a slot is in
@@ -39,12 +48,16 @@
  *   %EEXIST      nothing to do: every slot of an AT run is handed out already,
  *                or a slot of MOVE's target holds memory
  *   %ENOSPC      no run of that many free slots is left in the arena
- *   %EDQUOT      the cap of this open file, of this user or of all users
+ *   %EDQUOT      the cap of this open file, of this user or of all users: on
+ *                slots, or on kernel memory for arenas
  *   %ENOMEM      no memory could be had without hurting others
- *   %EINTR       the caller is being killed
+ *   %EINTR       the caller is being killed, or its io_uring request was
+ *                cancelled before this entry's turn
  *
- * An access to a slot that is not handed out, or by another process than the
- * owner, is SIGBUS.
+ * An access to a slot that is not handed out is SIGBUS. So is the first touch of
+ * a slot after a fork where the copy would exceed the cap of all users or no
+ * memory can be had; and every access to the arena by a child for whose view there
+ * was no memory at the fork.
  */
 
 #include <linux/ioctl.h>
@@ -188,6 +201,13 @@ struct hkr_info {
  * the memory of an arena is outside every group's limit.
  */
 #define HKR_FEAT_CHARGE		(1ULL << 1)
+/* HKR_FEAT_URING - HANDOUT and RECYCLE by io_uring, see struct hkr_sqe */
+#define HKR_FEAT_URING		(1ULL << 2)
+/*
+ * HKR_FEAT_FORK - a forked child has a view of its own. Without it every access
+ * of the child is SIGBUS.
+ */
+#define HKR_FEAT_FORK		(1ULL << 3)
 
 #define HKR_SETUP_EXEC		(1U << 0)	/* PROT_EXEC is allowed */
 #define HKR_SETUP_DUMP		(1U << 1)	/* include in core dumps */
@@ -331,6 +351,33 @@ struct hkr_recycle {
 };
 
 /**
+ * struct hkr_sqe - command area of an IORING_OP_URING_CMD for this device
+ * @arg: address of the structure that the ioctl of that number takes
+ * @__reserved: zero
+ *
+ * With %HKR_FEAT_URING, HANDOUT and RECYCLE are io_uring commands as well: @fd
+ * of the SQE is the device, its cmd_op %HKR_IOC_HANDOUT or %HKR_IOC_RECYCLE,
+ * this structure is at its cmd, and the completion's result is what the ioctl
+ * would return. A ring without IORING_SETUP_SQE128 has room enough. The
+ * structure and its array are read and written when the command runs, so they
+ * stay the kernel's until the completion. IORING_URING_CMD_FIXED is %EINVAL; a
+ * ring with IORING_SETUP_IOPOLL gets %EOPNOTSUPP.
+ *
+ * Set IOSQE_ASYNC. Without it a command is tried in the submitter's context in
+ * vain, and some kernels (6.12) then read the SQE again when the command runs,
+ * although it is the submitter's for other use by then.
+ *
+ * Commands run in a worker thread of the submitter, several at a time and in no
+ * order unless they are linked; %HKR_NODE_ANY means the node that the worker runs
+ * on. A command that is cancelled while it runs finishes the entry it is at and
+ * ends with its count; the entries that it did not try have %EINTR.
+ */
+struct hkr_sqe {
+	__aligned_u64 arg;
+	__u64 __reserved;
+};
+
+/**
  * struct hkr_trim - HKR_IOC_TRIM: give back idle slots of the caller's arena
  * @size: sizeof(struct hkr_trim)
  * @flags: zero
@@ -353,7 +400,7 @@ struct hkr_trim {
  * @flags: zero
  * @nr_slots: slots in the arena
  * @handed_out: slots handed out now
- * @resident: slots that hold memory now
+ * @resident: slots that hold memory now, @shared included
  * @idle: resident slots whose word is IDLE and that nothing pins
  * @limit: most slots this open file may have handed out
  * @user_charged: slots charged to this user now, over all open files, with
@@ -373,6 +420,14 @@ struct hkr_trim {
  * @reclaimed: slots the kernel took back
  * @orphaned: folios left behind because something else still used them
  * @bytes_zeroed_inline: bytes zeroed while this process waited
+ * @served_single: slots backed by 512 single pages, zeroed in line, because no
+ *	2 MiB of memory in one piece could be had; each costs up to 512 faults.
+ *	They are exchanged when the slot is next idle
+ * @singles: slots backed so now
+ * @shared: slots whose memory is shared with another process since a fork. It is
+ *	charged to the user once, until the last of them lets go of it
+ * @copied: slots that got a copy of shared memory, at a touch or, where the
+ *	parent's was pinned, at the fork
  */
 struct hkr_stats {
 	__u32 size;
@@ -398,6 +453,10 @@ struct hkr_stats {
 	__u64 reclaimed;
 	__u64 orphaned;
 	__u64 bytes_zeroed_inline;
+	__u64 served_single;
+	__u64 singles;
+	__u64 shared;
+	__u64 copied;
 };
 
 /*
