@@ -2,37 +2,40 @@
 /*
  * Whales of anonymous memory: the source that always works.
  *
- * The window is address space without memory: PROT_NONE, not counted by the
- * kernel as committed. A commit finds the first run of free slots in a bitmap
- * and opens it with mprotect(); a drop maps PROT_NONE over it, which gives the
- * memory back and closes the addresses, so that a use after drop faults.
+ * It is given a part of a window (window.c), closed address space. A commit
+ * finds the first run of free slots in a bitmap and opens it with mprotect(); a
+ * drop gives the memory back and closes the addresses, so that a use after drop
+ * faults.
  * First fit by address keeps the open runs together at the low end, where
  * neighbours of the same protection merge into one kernel VMA.
  *
  * A slot's bit says that somebody has it, busy or idle; nothing else is kept.
  * The kernel cannot tell idle runs from busy ones here, so the policy decides
  * what idle costs: memory (KEEP), or a system call on each free (DONTNEED,
- * FREE). Reuse never fails: with DONTNEED and FREE the contents may be gone,
+ * FREE). DECAY is KEEP here: it is for who keeps idle runs to drop them in time.
+ * Reuse never fails: with DONTNEED and FREE the contents may be gone,
  * which idle allows, and the addresses stay open.
  *
  * A bit is set before the run is opened and cleared after it is closed, so the
- * system calls need no lock. In a forked child the window is an ordinary
- * copy-on-write copy.
+ * system calls need no lock. In a forked child the whales are ordinary
+ * copy-on-write copies.
  */
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
 #include "lock.h"
 #include "sys.h"
+#include "window.h"
 
 /**
- * struct anon - the window
+ * struct anon - slots of a window
  * @be: first member; fixed after open
  * @lock: protects @used and @first_free
  * @first_free: no slot below this one is free
  * @policy: atomic
- * @thp, @reserved, @reserved_size: fixed after open
+ * @flags: HKM_ANON_*; fixed after open
  * @used: a bit for each slot
  */
 struct anon {
@@ -40,9 +43,7 @@ struct anon {
 	struct hkm_lock lock;
 	size_t first_free;
 	enum hkm_policy policy;
-	bool thp;
-	void *reserved;
-	size_t reserved_size;
+	unsigned int flags;
 	uint64_t used[];
 };
 
@@ -124,6 +125,59 @@ static int take_slots(struct anon *a, size_t nr, size_t *first)
 	return err;
 }
 
+/* Just these, which are perhaps free. */
+static int take_slots_at(struct anon *a, size_t first, size_t nr)
+{
+	int err = -ENOSPC;
+
+	hkm_lock(&a->lock);
+	if (nr <= a->be.nr_slots - first &&
+	    next_slot(a, first, true) >= first + nr) {
+		mark(a, first, nr, true);
+		err = 0;
+	}
+	hkm_unlock(&a->lock);
+	return err;
+}
+
+/* How many slots directly before @first are free; counted up to @most. */
+static size_t free_before(const struct anon *a, size_t first, size_t most)
+{
+	size_t n = 0;
+
+	while (n < most && n < first &&
+	       !(a->used[(first - n - 1) / 64] >> (first - n - 1) % 64 & 1))
+		n++;
+	return n;
+}
+
+/*
+ * @more slots around the @nr from @first on, which are somebody's: behind them as
+ * far as that goes, the rest before them. How many are before. Under the lock.
+ */
+static int find_slots_around(const struct anon *a, size_t first, size_t nr,
+			     size_t more, size_t *before)
+{
+	size_t end = first + nr, behind = next_slot(a, end, true);
+
+	behind = (behind < a->be.nr_slots ? behind : a->be.nr_slots) - end;
+	*before = behind < more ? more - behind : 0;
+	return free_before(a, first, *before) == *before ? 0 : -ENOSPC;
+}
+
+static int take_slots_around(struct anon *a, size_t first, size_t nr,
+			     size_t more, size_t *before)
+{
+	int err;
+
+	hkm_lock(&a->lock);
+	err = find_slots_around(a, first, nr, more, before);
+	if (!err)
+		mark(a, first - *before, nr + more, true);
+	hkm_unlock(&a->lock);
+	return err;
+}
+
 static void give_slots(struct anon *a, size_t first, size_t nr)
 {
 	hkm_lock(&a->lock);
@@ -140,28 +194,61 @@ static size_t slot_of(const struct anon *a, const void *run)
 	return (size_t)((const char *)run - a->be.base) >> HKM_SLOT_SHIFT;
 }
 
-static int anon_commit(struct hkm_backend *be, size_t nr_slots, void **run,
-		       bool *zeroed)
+/* Slots that a run of @nr takes: a guard is one that is never opened. */
+static size_t with_guard(const struct anon *a, size_t nr)
+{
+	return nr + !!(a->flags & HKM_ANON_GUARD);
+}
+
+/* A kernel without huge pages refuses the advice: no loss. */
+static int open_slots(const struct anon *a, void *at, size_t nr)
+{
+	size_t size = nr << HKM_SLOT_SHIFT;
+	int err = hkm_sys_mprotect(at, size, PROT_READ | PROT_WRITE);
+
+	if (err)
+		return err;
+	if (a->flags & HKM_ANON_THP)
+		hkm_sys_madvise_hugepage(at, size);
+	else if (a->flags & HKM_ANON_NO_THP)
+		hkm_sys_madvise_nohugepage(at, size);
+	return 0;
+}
+
+/*
+ * Where the kernel counts what may be written (HKM_ANON_STAY is not set) it does
+ * not stop counting what is no longer open, so a new mapping takes its place. The
+ * old one keeps its name.
+ */
+static int close_slots(const struct anon *a, void *at, size_t size)
+{
+	if (a->flags & HKM_ANON_STAY && !hkm_sys_madvise_dontneed(at, size) &&
+	    !hkm_sys_mprotect(at, size, PROT_NONE))
+		return 0;
+	return hkm_window_shut(at, size);
+}
+
+static int anon_commit(struct hkm_backend *be, size_t nr_slots,
+		       unsigned int flags, void **run, bool *zeroed)
 {
 	struct anon *a = to_anon(be);
-	size_t first, size;
+	size_t first;
 	char *start;
 	int err;
 
-	err = take_slots(a, nr_slots, &first);
+	if (!nr_slots)
+		return -EINVAL;
+	err = take_slots(a, with_guard(a, nr_slots), &first);
 	if (err)
 		return err;
 
 	start = be->base + (first << HKM_SLOT_SHIFT);
-	size = nr_slots << HKM_SLOT_SHIFT;
-	err = hkm_sys_mprotect(start, size, PROT_READ | PROT_WRITE);
+	if (!(flags & HKM_COMMIT_FROM_IDLE))
+		err = open_slots(a, start, nr_slots);
 	if (err) {
-		give_slots(a, first, nr_slots);
+		give_slots(a, first, with_guard(a, nr_slots));
 		return err;
 	}
-	if (a->thp)	/* a kernel without huge pages refuses: no loss */
-		hkm_sys_madvise_hugepage(start, size);
-
 	*run = start;
 	if (zeroed)
 		*zeroed = true;
@@ -169,20 +256,21 @@ static int anon_commit(struct hkm_backend *be, size_t nr_slots, void **run,
 }
 
 /* Advice may be refused (locked memory): the contents then stay, as idle may. */
-static void anon_idle(struct hkm_backend *be, void *run, size_t nr_slots)
+static bool anon_idle(struct hkm_backend *be, void *run, size_t nr_slots)
 {
 	size_t size = nr_slots << HKM_SLOT_SHIFT;
 
 	switch (read_once(&to_anon(be)->policy)) {
+	case HKM_POLICY_DECAY:
 	case HKM_POLICY_KEEP:
 		break;
 	case HKM_POLICY_DONTNEED:
-		hkm_sys_madvise_dontneed(run, size);
-		break;
+		return !hkm_sys_madvise_dontneed(run, size);
 	case HKM_POLICY_FREE:
 		hkm_sys_madvise_free(run, size);
 		break;
 	}
+	return false;
 }
 
 static int anon_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
@@ -199,26 +287,169 @@ static int anon_fresh(struct hkm_backend *be, void *run, size_t nr_slots)
 	return hkm_sys_madvise_dontneed(run, nr_slots << HKM_SLOT_SHIFT);
 }
 
+/*
+ * By hand: what is hot is cleared in a third of the time in which the kernel
+ * takes it back and faults in zeroed memory for it.
+ */
+static void anon_clear(struct hkm_backend *be, void *run, size_t bytes)
+{
+	(void)be;
+	memset(run, 0, bytes);
+}
+
+static int anon_extend(struct hkm_backend *be, void *run, size_t nr_slots,
+		       size_t more)
+{
+	struct anon *a = to_anon(be);
+	size_t first = slot_of(a, run) + nr_slots;
+	int err;
+
+	if (a->flags & HKM_ANON_GUARD)
+		return -ENOSPC;
+	err = take_slots_at(a, first, more);
+	if (err)
+		return err;
+	err = open_slots(a, be->base + (first << HKM_SLOT_SHIFT), more);
+	if (err)
+		give_slots(a, first, more);
+	return err;
+}
+
+static bool anon_has_room(struct hkm_backend *be, void *run, size_t nr_slots,
+			  size_t new_nr)
+{
+	struct anon *a = to_anon(be);
+	size_t before;
+	int err;
+
+	hkm_lock(&a->lock);
+	err = find_slots_around(a, slot_of(a, run), nr_slots, new_nr - nr_slots,
+				&before);
+	hkm_unlock(&a->lock);
+	return !err;
+}
+
+static int anon_widen(struct hkm_backend *be, void *run, size_t nr_slots,
+		      size_t new_nr, unsigned int flags, void **new_run)
+{
+	struct anon *a = to_anon(be);
+	size_t first = slot_of(a, run), more = new_nr - nr_slots, before;
+	char *start, *end = (char *)run + (nr_slots << HKM_SLOT_SHIFT);
+	int err = take_slots_around(a, first, nr_slots, more, &before);
+
+	if (err)
+		return err;
+	start = (char *)run - (before << HKM_SLOT_SHIFT);
+	if (!(flags & HKM_COMMIT_FROM_IDLE)) {
+		if (before)
+			err = open_slots(a, start, before);
+		if (!err && more > before)
+			err = open_slots(a, end, more - before);
+	}
+	if (err) {
+		give_slots(a, first - before, before);
+		give_slots(a, first + nr_slots, more - before);
+		return err;
+	}
+	*new_run = start;
+	return 0;
+}
+
 static int anon_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 {
 	struct anon *a = to_anon(be);
 	size_t size = nr_slots << HKM_SLOT_SHIFT;
-	void *map;
-	int err = 0;
+	int err = close_slots(a, run, size);
 
-	map = hkm_sys_mmap(run, size, PROT_NONE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-			   MAP_FIXED, -1, 0);
 	/*
 	 * Closing may split a VMA, which fails at the limit on their number.
 	 * Then the memory goes back and the addresses stay open: a commit that
 	 * gets them reads zeroes all the same.
 	 */
-	if (HKM_SYS_FAILED(map))
+	if (err)
 		err = hkm_sys_madvise_dontneed(run, size);
 	if (!err)
-		give_slots(a, slot_of(a, run), nr_slots);
+		give_slots(a, slot_of(a, run), with_guard(a, nr_slots));
 	return err;
+}
+
+/*
+ * A mapping that the program has changed in places (mprotect, madvise) is several
+ * to the kernel, which moves one at a time. The places are not looked for: slot
+ * by slot will do, and a slot that is several itself is copied. Where not even
+ * that can be had, what has moved is copied back, for its addresses stay open.
+ */
+static int move_slot_by_slot(char *to, char *from, size_t size)
+{
+	size_t at;
+
+	for (at = 0; at < size; at += HKM_SLOT_SIZE) {
+		if (!hkm_sys_mremap_away(from + at, HKM_SLOT_SIZE, to + at))
+			continue;
+		if (hkm_sys_mprotect(to + at, HKM_SLOT_SIZE,
+				     PROT_READ | PROT_WRITE))
+			break;
+		memcpy(to + at, from + at, HKM_SLOT_SIZE);
+	}
+	if (at < size) {
+		memcpy(from, to, at);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+static int anon_move(struct hkm_backend *be, void *run, size_t nr_slots,
+		     size_t new_nr, void **new_run)
+{
+	struct anon *a = to_anon(be);
+	size_t size = nr_slots << HKM_SLOT_SHIFT;
+	size_t first;
+	char *to;
+	int err;
+
+	if (a->flags & HKM_ANON_GUARD)
+		return -EOPNOTSUPP;
+	err = take_slots(a, new_nr, &first);
+	if (err)
+		return err;
+	to = be->base + (first << HKM_SLOT_SHIFT);
+	err = open_slots(a, to + size, new_nr - nr_slots);
+	if (!err)
+		err = hkm_sys_mremap_away(run, size, to);
+	if (err == -EFAULT)
+		err = move_slot_by_slot(to, run, size);
+	if (err) {
+		close_slots(a, to, new_nr << HKM_SLOT_SHIFT);
+		give_slots(a, first, new_nr);
+		return err;
+	}
+	*new_run = to;
+	anon_drop(be, run, nr_slots);
+	return 0;
+}
+
+/*
+ * Small pages are moved. Huge ones go back to the kernel for new ones: a move
+ * makes the kernel flush all of the TLB, after which the program pays for every
+ * page that it has, which in a virtual machine is several times what one fault
+ * and its zeroing cost; and each move leaves a mapping that merges with none.
+ *
+ * What moved pages leave stays open and empty: a commit that gets it reads
+ * zeroes, and closing it would be a second call for each piece.
+ */
+static int anon_fill(struct hkm_backend *be, void *to, void *from,
+		     size_t nr_slots)
+{
+	struct anon *a = to_anon(be);
+
+	if (from && !(a->flags & HKM_ANON_THP) &&
+	    !hkm_sys_mremap_away(from, nr_slots << HKM_SLOT_SHIFT, to)) {
+		give_slots(a, slot_of(a, from), nr_slots);
+		return 0;
+	}
+	if (from)
+		anon_drop(be, from, nr_slots);
+	return open_slots(a, to, nr_slots);
 }
 
 static void anon_evict(struct hkm_backend *be, void *run, size_t nr_slots)
@@ -231,7 +462,7 @@ static void anon_close(struct hkm_backend *be)
 	struct anon *a = to_anon(be);
 
 	hkm_lock_unregister(&a->lock);
-	hkm_sys_munmap(a->reserved, a->reserved_size);
+	hkm_window_shut(be->base, be->nr_slots << HKM_SLOT_SHIFT);
 	hkm_sys_munmap(a, table_size(be->nr_slots));
 }
 
@@ -241,6 +472,12 @@ static const struct hkm_backend_ops anon_ops = {
 	.idle = anon_idle,
 	.reuse = anon_reuse,
 	.fresh = anon_fresh,
+	.clear = anon_clear,
+	.extend = anon_extend,
+	.has_room = anon_has_room,
+	.widen = anon_widen,
+	.move = anon_move,
+	.fill = anon_fill,
 	.drop = anon_drop,
 	.evict = anon_evict,
 	.close = anon_close,
@@ -248,74 +485,24 @@ static const struct hkm_backend_ops anon_ops = {
 
 /* ---- open ---------------------------------------------------------------- */
 
-size_t hkm_default_slots(void)
+int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
+		  unsigned int flags, struct hkm_backend **be)
 {
-	uint64_t space = hkm_sys_address_space() >> HKM_SLOT_SHIFT;
-	uint64_t ram = hkm_sys_ram() + HKM_SLOT_SIZE - 1;
-	uint64_t nr = (ram >> HKM_SLOT_SHIFT) * 2;
+	struct anon *a;
 
-	if (nr > space / 2)
-		nr = space / 2;
-	return nr ? (size_t)nr : 1;
-}
-
-static int reserve(struct anon *a, size_t nr_slots)
-{
-	size_t size = (nr_slots + 1) << HKM_SLOT_SHIFT;
-	void *map;
-
-	map = hkm_sys_mmap(NULL, size, PROT_NONE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (HKM_SYS_FAILED(map))
-		return -HKM_SYS_ERRNO(map);
-
-	a->reserved = map;
-	a->reserved_size = size;
-	a->be.base = (char *)(((uintptr_t)map + HKM_SLOT_SIZE - 1) &
-			      ~(HKM_SLOT_SIZE - 1));
-	return 0;
-}
-
-static int open_window(size_t nr_slots, enum hkm_policy policy, bool thp,
-		       struct hkm_backend **be)
-{
-	struct anon *a = hkm_sys_table(table_size(nr_slots));
-	int err;
-
+	if ((unsigned int)policy > HKM_POLICY_FREE || !nr_slots)
+		return -EINVAL;
+	a = hkm_sys_table(table_size(nr_slots));
 	if (!a)
 		return -ENOMEM;
 	a->be.ops = &anon_ops;
+	a->be.base = at;
 	a->be.nr_slots = nr_slots;
 	a->policy = policy;
-	a->thp = thp;
-
-	err = reserve(a, nr_slots);
-	if (err) {
-		hkm_sys_munmap(a, table_size(nr_slots));
-		return err;
-	}
+	a->flags = flags;
 	hkm_lock_register(&a->lock);
 	*be = &a->be;
 	return 0;
-}
-
-int hkm_anon_open(size_t nr_slots, enum hkm_policy policy, bool thp,
-		  struct hkm_backend **be)
-{
-	size_t most = (size_t)PTRDIFF_MAX >> HKM_SLOT_SHIFT;
-	int err;
-
-	if ((unsigned int)policy > HKM_POLICY_FREE || nr_slots >= most)
-		return -EINVAL;
-	if (nr_slots)
-		return open_window(nr_slots, policy, thp, be);
-
-	nr_slots = hkm_default_slots();
-	do {
-		err = open_window(nr_slots, policy, thp, be);
-		nr_slots /= 2;
-	} while (err == -ENOMEM && nr_slots);
-	return err;
 }
 
 void hkm_anon_set_policy(struct hkm_backend *be, enum hkm_policy policy)

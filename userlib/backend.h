@@ -8,11 +8,24 @@
  * commit and drop a run is either busy (its user's) or idle (contents
  * disposable, wherever the source decides to keep or lose them).
  *
- *   commit   a new busy run
- *   idle     busy -> idle; no system call on the device
+ *   commit   a new busy run; with HKM_COMMIT_FROM_IDLE it is made of the memory
+ *            of idle runs, which the source finds itself or is told by fill
+ *   commit_many  @n busy runs of @nr_slots each; how many, or -errno for none.
+ *            Anonymous memory has none: there one run is committed and cut
+ *   idle     busy -> idle; no system call on the device. True: reads as zeroes
  *   reuse    idle -> busy; 0, or -ESTALE when a part of it is gone: the run is
  *            then no longer the caller's in any state
  *   fresh    a busy run gets zeroed memory in place, stays busy
+ *   clear    the first bytes of a busy run become zero, in the cheapest way
+ *   extend   a busy run gets the slots behind it, or -ENOSPC and the like
+ *   widen    the same, with slots before it where those behind are not enough
+ *            and, with HKM_COMMIT_FROM_IDLE, without memory; not on the device.
+ *            has_room says whether that was possible a moment ago
+ *   move     the contents of a busy run to a new, larger one; without copying
+ *   fill     every part of a run that was committed FROM_IDLE gets memory in
+ *            exchange for that of an idle run, which is then gone, or, with @from
+ *            NULL, new memory; not on the device, whose commit finds idle memory
+ *            itself
  *   drop     busy or idle -> nothing; the memory goes back
  *   evict    idle -> nothing, for a run that has been idle while others used
  *            the source: what they have made of parts of it is left alone
@@ -35,16 +48,31 @@
 #define HKM_SLOT_SHIFT 21
 #define HKM_SLOT_SIZE ((size_t)1 << HKM_SLOT_SHIFT)
 
+#define HKM_COMMIT_FROM_IDLE (1U << 0)
+
 struct hkm_backend;
 
 struct hkm_backend_ops {
 	const char *name;
 	/* -ENOMEM, -EDQUOT, -ENOSPC ...; *run is set on 0. zeroed may be NULL */
-	int (*commit)(struct hkm_backend *be, size_t nr_slots, void **run,
-		      bool *zeroed);
-	void (*idle)(struct hkm_backend *be, void *run, size_t nr_slots);
+	int (*commit)(struct hkm_backend *be, size_t nr_slots,
+		      unsigned int flags, void **run, bool *zeroed);
+	int (*commit_many)(struct hkm_backend *be, size_t nr_slots,
+			   unsigned int flags, void **runs, unsigned int n);
+	bool (*idle)(struct hkm_backend *be, void *run, size_t nr_slots);
 	int (*reuse)(struct hkm_backend *be, void *run, size_t nr_slots);
 	int (*fresh)(struct hkm_backend *be, void *run, size_t nr_slots);
+	void (*clear)(struct hkm_backend *be, void *run, size_t bytes);
+	int (*extend)(struct hkm_backend *be, void *run, size_t nr_slots,
+		      size_t more);
+	bool (*has_room)(struct hkm_backend *be, void *run, size_t nr_slots,
+			 size_t new_nr);
+	int (*widen)(struct hkm_backend *be, void *run, size_t nr_slots,
+		     size_t new_nr, unsigned int flags, void **new_run);
+	int (*move)(struct hkm_backend *be, void *run, size_t nr_slots,
+		    size_t new_nr, void **new_run);
+	int (*fill)(struct hkm_backend *be, void *to, void *from,
+		    size_t nr_slots);
 	int (*drop)(struct hkm_backend *be, void *run, size_t nr_slots);
 	void (*evict)(struct hkm_backend *be, void *run, size_t nr_slots);
 	void (*close)(struct hkm_backend *be);
@@ -57,25 +85,29 @@ struct hkm_backend {
 };
 
 /*
- * hkm_anon_open - a window of @nr_slots slots of PROT_NONE address space in
- * which runs of anonymous memory are opened; idle runs follow @policy. @thp
- * asks for huge pages with MADV_HUGEPAGE. @nr_slots 0 takes a size that suits
- * the machine, halved until it can be had. 0 or a negative errno.
+ * hkm_anon_open - @nr_slots slots of a window (window.h) from @at on, in which
+ * runs of anonymous memory are opened; idle runs follow @policy. 0 or a negative
+ * errno.
  */
-int hkm_anon_open(size_t nr_slots, enum hkm_policy policy, bool thp,
-		  struct hkm_backend **be);
+int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
+		  unsigned int flags, struct hkm_backend **be);
+
+#define HKM_ANON_THP	(1U << 0)	/* MADV_HUGEPAGE */
+#define HKM_ANON_NO_THP	(1U << 1)	/* MADV_NOHUGEPAGE */
+#define HKM_ANON_GUARD	(1U << 2)	/* a closed slot behind each run */
+#define HKM_ANON_STAY	(1U << 3)	/* what is closed stays the mapping it was */
 
 /*
- * hkm_region_open - an arena of the device; @nr_slots 0 takes a size that suits
- * the machine. 0, or a negative errno: -ENOENT (no device), -EACCES, ...
+ * hkm_region_open - an arena of the device, mapped over the slots of a window
+ * from @at on: @nr_slots of them, or as many as the device allows. The device
+ * must have all of @features (HKR_FEAT_*). 0, or a negative errno: -ENOENT (no
+ * device), -EACCES, -EOPNOTSUPP (features), ...
  */
-int hkm_region_open(size_t nr_slots, struct hkm_backend **be);
+int hkm_region_open(void *at, size_t nr_slots, uint64_t features,
+		    struct hkm_backend **be);
 
 /* hkm_anon_set_policy - for runs that become idle from now on */
 void hkm_anon_set_policy(struct hkm_backend *be, enum hkm_policy policy);
-
-/* hkm_default_slots - twice the RAM, but no more than half of RLIMIT_AS */
-size_t hkm_default_slots(void);
 
 /* hkm_region_fd - the descriptor, for STATS and the benchmark */
 int hkm_region_fd(const struct hkm_backend *be);

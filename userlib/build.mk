@@ -7,17 +7,34 @@ HAKMEM_DEBUG_TIMING ?= 1
 
 LIBHAKMEM_SRC :=		\
 	userlib/anon.c		\
+	userlib/api.c		\
+	userlib/batch.c		\
+	userlib/cache.c		\
 	userlib/env.c		\
 	userlib/heap.c		\
 	userlib/lock.c		\
+	userlib/low.c		\
+	userlib/machine.c	\
+	userlib/owner.c		\
 	userlib/process_ring.c	\
 	userlib/region.c	\
+	userlib/region_batch.c	\
+	userlib/report.c	\
 	userlib/ring.c		\
+	userlib/source.c	\
+	userlib/supply.c	\
 	userlib/sys.c		\
 	userlib/timing.c	\
-	userlib/whale.c
+	userlib/trimmer.c	\
+	userlib/whale.c		\
+	userlib/window.c
+
+# The preload object has a front of its own and no public calls.
+PRELOAD_SRC := userlib/preload.c $(filter-out userlib/api.c userlib/batch.c userlib/process_ring.c,$(LIBHAKMEM_SRC))
 
 LIBHAKMEM_MAN :=			\
+	userlib/man/hkm_alloc_batch.3	\
+	userlib/man/hkm_init.3		\
 	userlib/man/hkm_malloc.3	\
 	userlib/man/hkm_sys_mmap.3	\
 	userlib/man/hkm_timing_enable.3	\
@@ -29,10 +46,14 @@ LIBHAKMEM_OBJ := $(LIBHAKMEM_SRC:%.c=$(B)/obj/%.o)
 LIB += $(B)/libhakmem.a
 LIB += $(B)/libhakmem.pc
 LIB += $(B)/libhakmem.so
+LIB += $(B)/libhakmem_preload.so
 
 $(B)/obj/userlib/%.o: HK_CPPFLAGS += -DHAKMEM_DEBUG_TIMING=$(HAKMEM_DEBUG_TIMING)
-$(B)/obj/userlib/%.o: HK_CFLAGS += -fPIC -fvisibility=hidden
-$(LIBHAKMEM_OBJ): $(B)/.debug_timing
+$(B)/obj/userlib/%.o: HK_CFLAGS += -fPIC -fvisibility=hidden -ftls-model=initial-exec
+$(B)/obj/userlib/api.o $(B)/obj/userlib/preload.o: HK_CFLAGS += -fno-builtin
+PRELOAD_OBJ := $(PRELOAD_SRC:%.c=$(B)/obj/%.o)
+
+$(sort $(LIBHAKMEM_OBJ) $(PRELOAD_OBJ)): $(B)/.debug_timing
 
 $(B)/.debug_timing: FORCE
 	@mkdir -p $(@D)
@@ -50,6 +71,11 @@ $(B)/libhakmem.so.1: $(LIBHAKMEM_OBJ) userlib/libhakmem.map
 $(B)/libhakmem.so: $(B)/libhakmem.so.1
 	$(Q)ln -sf $(<F) $@
 
+$(B)/libhakmem_preload.so: $(PRELOAD_OBJ) userlib/preload.map
+	$(call say,LD,$@)
+	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-z,nodelete \
+		-Wl,--version-script=userlib/preload.map -o $@ $(PRELOAD_OBJ) -pthread
+
 $(B)/libhakmem.pc: userlib/libhakmem.pc.in $(B)/.flags
 	$(call say,GEN,$@)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
@@ -62,6 +88,7 @@ install-lib: $(LIB)
 	$(Q)install -m 644 uapi/linux/hakmem_region.h $(DESTDIR)$(PREFIX)/include/linux
 	$(Q)install -m 644 $(B)/libhakmem.a $(DESTDIR)$(PREFIX)/lib
 	$(Q)install -m 755 $(B)/libhakmem.so.1 $(DESTDIR)$(PREFIX)/lib
+	$(Q)install -m 755 $(B)/libhakmem_preload.so $(DESTDIR)$(PREFIX)/lib
 	$(Q)ln -sf libhakmem.so.1 $(DESTDIR)$(PREFIX)/lib/libhakmem.so
 	$(Q)install -m 644 $(B)/libhakmem.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	$(Q)install -m 644 $(filter %.3,$(LIBHAKMEM_MAN)) $(DESTDIR)$(PREFIX)/share/man/man3

@@ -78,11 +78,16 @@ int hkm_env_choice(const char *name, const char *const *words, int def)
 	return def;
 }
 
-bool hkm_env_flag(const char *name)
+bool hkm_env_flag_or(const char *name, bool def)
 {
 	static const char *const words[] = { "0", "1", NULL };
 
-	return hkm_env_choice(name, words, 0);
+	return hkm_env_choice(name, words, def);
+}
+
+bool hkm_env_flag(const char *name)
+{
+	return hkm_env_flag_or(name, false);
 }
 
 bool hkm_verbose(void)
@@ -90,26 +95,75 @@ bool hkm_verbose(void)
 	return hkm_env_flag("HAKMEM_VERBOSE");
 }
 
+/* Not strtoul(): it takes blanks and signs, and reports in errno. */
+static const char *read_number(const char *text, size_t max, size_t *number)
+{
+	const char *p;
+
+	*number = 0;
+	for (p = text; *p >= '0' && *p <= '9' && *number <= max; p++)
+		if (__builtin_mul_overflow(*number, 10, number) ||
+		    __builtin_add_overflow(*number, (size_t)(*p - '0'), number))
+			return text;
+	return p;
+}
+
 int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
 		   size_t *value)
 {
-	const char *text = secure_getenv(name);
-	size_t number = 0;
-	const char *p;
+	const char *text = secure_getenv(name), *end;
+	size_t number;
 
 	*value = def;
 	if (!text)
 		return 0;
-
-	/* Not strtoul(): it takes blanks and signs, and reports in errno. */
-	for (p = text; *p >= '0' && *p <= '9' && number <= max; p++)
-		number = number * 10 + (size_t)(*p - '0');
-	if (p > text && !*p && number >= min && number <= max) {
+	end = read_number(text, max, &number);
+	if (end > text && !*end && number >= min && number <= max) {
 		*value = number;
 		return 0;
 	}
 	if (first_complaint(name))
 		hkm_message("%s=%.64s is not a number from %zu to %zu; using %zu",
+			    name, text, min, max, def);
+	return -EINVAL;
+}
+
+static unsigned int unit_shift(char unit)
+{
+	switch (unit) {
+	case 'k':
+	case 'K':
+		return 10;
+	case 'm':
+	case 'M':
+		return 20;
+	case 'g':
+	case 'G':
+		return 30;
+	default:
+		return 0;
+	}
+}
+
+int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
+		  size_t *value)
+{
+	const char *text = secure_getenv(name), *end;
+	size_t number;
+	unsigned int shift;
+
+	*value = def;
+	if (!text)
+		return 0;
+	end = read_number(text, max, &number);
+	shift = unit_shift(*end);
+	if (end > text && !end[shift > 0] && number <= max >> shift &&
+	    number << shift >= min) {
+		*value = number << shift;
+		return 0;
+	}
+	if (first_complaint(name))
+		hkm_message("%s=%.64s is not a number of bytes from %zu to %zu, with K, M or G or without; using %zu",
 			    name, text, min, max, def);
 	return -EINVAL;
 }

@@ -16,17 +16,22 @@ void hkm_message(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* hkm_verbose - is HAKMEM_VERBOSE=1 set? */
 bool hkm_verbose(void);
 
-/* hkm_env_flag - 0 or 1; absent means 0 */
+/* hkm_env_flag - 0 or 1; absent means 0, or @def */
 bool hkm_env_flag(const char *name);
+bool hkm_env_flag_or(const char *name, bool def);
 
 /* hkm_env_number - @def where it is absent or bad; 0, or -EINVAL for bad */
 int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
 		   size_t *value);
 
+/* hkm_env_bytes - the same, with K, M or G behind the number, or nothing */
+int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
+		  size_t *value);
+
 /* hkm_env_choice - index into @words, which NULL ends; absent or bad means @def */
 int hkm_env_choice(const char *name, const char *const *words, int def);
 
-/* HAKMEM_WHALE_SLOTS, which both the ring and the heap follow */
+/* HAKMEM_WHALE_SLOTS for the ring; the heap has a default of its own */
 #define HKM_SLOTS_MAX	  65536
 #define HKM_SLOTS_DEFAULT 8
 int hkm_env_slots(size_t *slots);

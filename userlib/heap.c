@@ -1,45 +1,107 @@
 // SPDX-License-Identifier: MIT
 /*
- * hkm_malloc and hkm_free: whales go to whale.c, everything smaller to libc.
+ * The heap behind both fronts: how it is set up, and what is tried for a block
+ * that should be a whale.
  *
- * The heap is set up by the first whale, never at load: a program that links
- * the library and needs no whale pays nothing. Where a whale cannot be had
- * (address space limited below the window, say) libc is asked for aligned
- * memory instead; a free tells the two apart by address.
+ * It is set up by the first whale, never at load: a program that links the
+ * library and needs no whale pays nothing. Where a whale cannot be had (address
+ * space limited below the window, say) the next allocator is asked; a free
+ * tells the two apart by address.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
+#include "cache.h"
 #include "env.h"
+#include "heap.h"
 #include "lock.h"
+#include "low.h"
+#include "machine.h"
 #include "sys.h"
+#include "trimmer.h"
 #include "whale.h"
+#include "window.h"
+
+#define PAGE ((size_t)4096)
+
+static bool threshold_is_set;	 /* atomic */
+static bool aligned_from_region; /* atomic */
 
 static const char *const source_words[] = { "auto", "anon", "region", NULL };
-static const char *const policy_words[] = { "keep", "dontneed", "free", NULL };
+static const char *const policy_words[] = {
+	"decay", "keep", "dontneed", "free", NULL,
+};
 static const char *const order_words[] = { "hot", "fifo", NULL };
+static const char *const aligned_words[] = { "anon", "region", NULL };
+static const char *const trim_words[] = { "off", "thread", "psi", NULL };
+static const char *const mode_words[] = { "minimal", "balanced", "fast", NULL };
 
-static void read_environment(struct hkm_config *cfg)
+/**
+ * struct mode - HAKMEM_MODE: defaults that fit together
+ * @policy: of idle anonymous whales
+ * @share: the limit on idle bytes is one part in so many of memory
+ */
+static const struct mode {
+	enum hkm_policy policy;
+	unsigned int share;
+} modes[] = {
+	{ HKM_POLICY_DONTNEED, 64 },
+	{ HKM_POLICY_DECAY, 8 },
+	{ HKM_POLICY_KEEP, 4 },
+};
+
+/* What is 0 in @cfg and may be left to the environment is taken from there. */
+static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 {
-	cfg->source = (enum hkm_source)hkm_env_choice("HAKMEM_SOURCE",
-						      source_words, 0);
-	cfg->policy = (enum hkm_policy)hkm_env_choice("HAKMEM_POLICY",
-						      policy_words, 0);
-	cfg->order = (enum hkm_order)hkm_env_choice("HAKMEM_WHALE_ORDER",
-						    order_words, 0);
-	hkm_env_slots(&cfg->slots);
+	size_t memory = hkm_machine_learn()->memory, decay;
+
+	if (!cfg->slots)
+		hkm_env_number("HAKMEM_WHALE_SLOTS", 1, HKM_SLOTS_MAX,
+			       HKM_CACHE_DEFAULT, &cfg->slots);
+	if (!cfg->limit)
+		hkm_env_bytes("HAKMEM_LIMIT", 0, PTRDIFF_MAX,
+			      memory / mode->share, &cfg->limit);
+	if (!cfg->decay_ms) {
+		hkm_env_number("HAKMEM_DECAY_MS", 1, 1000 * 3600, 1000, &decay);
+		cfg->decay_ms = (uint32_t)decay;
+	}
 }
 
-static int open_heap(const struct hkm_config *cfg)
+static const struct mode *read_environment(struct hkm_config *cfg)
+{
+	const struct mode *mode;
+
+	mode = &modes[hkm_env_choice("HAKMEM_MODE", mode_words, 1)];
+	*cfg = (struct hkm_config){ 0 };
+	cfg->source = (enum hkm_source)hkm_env_choice("HAKMEM_SOURCE",
+						      source_words,
+						      (int)hkm_front.source);
+	cfg->policy = (enum hkm_policy)hkm_env_choice("HAKMEM_POLICY",
+						      policy_words,
+						      (int)mode->policy);
+	cfg->order = (enum hkm_order)hkm_env_choice("HAKMEM_WHALE_ORDER",
+						    order_words, 0);
+	return mode;
+}
+
+static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 {
 	int err;
 
+	fill_in(cfg, mode);
+	write_once(&aligned_from_region,
+		   hkm_env_choice("HAKMEM_ALIGNED", aligned_words, 0) == 1);
 	hkm_lock(&hkm_setup_lock);
 	err = hkm_whale_open(cfg);
 	hkm_unlock(&hkm_setup_lock);
+	if (!err)	/* without the lock, because it may start a thread */
+		hkm_whale_set_trim((enum hkm_trim)hkm_env_choice("HAKMEM_TRIM",
+				   trim_words,
+				   (int)read_once(&hkm_trimmer_how)));
 	return err;
 }
 
@@ -53,34 +115,33 @@ static bool is_valid(const struct hkm_config *cfg)
 
 int hkm_init(const struct hkm_config *cfg)
 {
+	const struct mode *mode = &modes[1];
 	struct hkm_config full;
 
-	if (!cfg) {
-		read_environment(&full);
-		return open_heap(&full);
-	}
-	if (!is_valid(cfg))
+	if (cfg && !is_valid(cfg))
 		return -EINVAL;
-	full = *cfg;
-	if (!full.slots)
-		hkm_env_slots(&full.slots);
-	return open_heap(&full);
+	if (cfg)
+		full = *cfg;
+	else
+		mode = read_environment(&full);
+	return open_heap(&full, mode);
 }
 
 /* Nobody is there to hear of an error: say it, and do what works. */
 static cold void open_unasked(void)
 {
 	struct hkm_config cfg;
+	const struct mode *mode;
 	int err;
 
-	read_environment(&cfg);
-	err = open_heap(&cfg);
+	mode = read_environment(&cfg);
+	err = open_heap(&cfg, mode);
 	if (!err || err == -EALREADY || cfg.source != HKM_SOURCE_REGION)
 		return;
 	hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
 		    strerrordesc_np(-err));
 	cfg.source = HKM_SOURCE_ANON;
-	open_heap(&cfg);
+	open_heap(&cfg, mode);
 }
 
 void hkm_shutdown(void)
@@ -90,41 +151,250 @@ void hkm_shutdown(void)
 	hkm_unlock(&hkm_setup_lock);
 }
 
-static cold void *alloc_elsewhere(size_t size)
-{
-	void *ptr;
+/* ---- blocks ----------------------------------------------------------------- */
 
-	if (!posix_memalign(&ptr, HKM_SLOT_SIZE, size))
-		return ptr;
+/* The first block that may be a whale finds out from what size on it is one. */
+void hkm_heap_set_threshold(void)
+{
+	size_t size;
+
+	hkm_env_bytes("HAKMEM_WHALE_THRESHOLD", HKM_THRESHOLD_MIN,
+		      HKM_THRESHOLD_MAX, HKM_WHALE_MIN, &size);
+	write_once(&hkm_threshold, size);
+	write_once(&threshold_is_set, true);
+}
+
+static bool is_whale_size(size_t size)
+{
+	if (unlikely(!read_once(&threshold_is_set)))
+		hkm_heap_set_threshold();
+	return size >= read_once(&hkm_threshold);
+}
+
+static cold void *no_memory(void)
+{
 	errno = ENOMEM;
 	return NULL;
 }
 
-void *hkm_malloc(size_t size)
+bool hkm_heap_wants_whale(size_t size)
+{
+	if (size > PTRDIFF_MAX || !is_whale_size(size))
+		return false;
+	if (unlikely(!hkm_whale_is_open()))
+		open_unasked();
+	return true;
+}
+
+/* Idle memory may be in the way of what cannot be made of it. */
+static cold void *alloc_whale_again(size_t size, unsigned int flags)
+{
+	if (size > hkm_window.size || !hkm_whale_release(false))
+		return NULL;
+	return hkm_whale_alloc(size, flags);
+}
+
+static void *alloc_whale(size_t size, unsigned int flags)
 {
 	void *ptr;
 
-	if (size < HKM_WHALE_MIN)
-		return malloc(size);
-	if (unlikely(size > PTRDIFF_MAX)) {
-		errno = ENOMEM;
-		return NULL;
-	}
 	if (unlikely(!hkm_whale_is_open()))
 		open_unasked();
-	ptr = hkm_whale_alloc(size);
-	return likely(ptr) ? ptr : alloc_elsewhere(size);
+	ptr = hkm_whale_alloc(size, flags);
+	return likely(ptr) ? ptr : alloc_whale_again(size, flags);
 }
 
-void hkm_free(void *ptr)
+/* A slot's alignment is promised for a whale's size, if it costs no block. */
+static cold void *alloc_elsewhere(size_t align, size_t size)
 {
-	int saved;
+	void *ptr = hkm_next.memalign(align, size);
 
-	if (hkm_whale_free(ptr))
-		return;
-	saved = errno;	/* libc before 2.33 changes it */
-	free(ptr);
-	errno = saved;
+	if (!ptr)
+		ptr = hkm_next.memalign(sizeof(max_align_t), size);
+	return ptr;
+}
+
+void *hkm_heap_malloc(size_t size)
+{
+	void *ptr;
+
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!is_whale_size(size)))
+		return hkm_next.malloc(size);
+	do {
+		ptr = alloc_whale(size, 0);
+		if (unlikely(!ptr))
+			ptr = alloc_elsewhere(HKM_SLOT_SIZE, size);
+	} while (unlikely(!ptr) && hkm_low_memory(size));
+	return likely(ptr) ? ptr : no_memory();
+}
+
+void *hkm_heap_calloc(size_t size)
+{
+	void *ptr;
+
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!is_whale_size(size)))
+		return hkm_next.calloc(1, size);
+	do {
+		ptr = alloc_whale(size, HKM_WHALE_ZERO);
+		if (unlikely(!ptr))
+			ptr = hkm_next.calloc(1, size);
+	} while (unlikely(!ptr) && hkm_low_memory(size));
+	return likely(ptr) ? ptr : no_memory();
+}
+
+void *hkm_heap_memalign(size_t align, size_t size)
+{
+	unsigned int flags = 0;
+	void *ptr;
+
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!is_whale_size(size)))
+		return hkm_next.memalign(align, size);
+	if (unlikely(!hkm_whale_is_open()))
+		open_unasked();	/* which reads what follows */
+	if (align >= PAGE && !read_once(&aligned_from_region))
+		flags = HKM_WHALE_ANON;
+	do {
+		ptr = alloc_whale(size, flags);
+		if (unlikely(!ptr))
+			ptr = alloc_elsewhere(align, size);
+	} while (unlikely(!ptr) && hkm_low_memory(size));
+	return likely(ptr) ? ptr : no_memory();
+}
+
+/* A block of any size for realloc(), which keeps the old one if it fails. */
+static void *alloc_any(size_t size)
+{
+	if (size < read_once(&hkm_threshold))
+		return hkm_next.malloc(size);
+	return hkm_heap_malloc(size);
+}
+
+static void *realloc_whale(void *old, size_t size)
+{
+	size_t room = hkm_whale_size(old, "realloc");
+	void *ptr;
+
+	if (!size) {
+		hkm_whale_free(old, "realloc");
+		return NULL;
+	}
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	/* A block a little below the threshold may be back above it soon. */
+	if (size >= read_once(&hkm_threshold) / 2) {
+		ptr = hkm_whale_resize(old, size);
+		if (ptr)
+			return ptr;
+	}
+	ptr = alloc_any(size);
+	if (!ptr)
+		return NULL;
+	memcpy(ptr, old, size < room ? size : room);
+	hkm_whale_free(old, "realloc");
+	return ptr;
+}
+
+/* A block of the next allocator that grows into a whale. */
+static void *realloc_into_whale(void *old, size_t size)
+{
+	size_t room;
+	void *ptr;
+
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (!old)
+		return hkm_heap_malloc(size);
+	ptr = is_whale_size(size) ? alloc_whale(size, 0) : NULL;
+	if (!ptr)
+		return hkm_next.realloc(old, size);
+	room = hkm_next.usable_size(old);
+	memcpy(ptr, old, size < room ? size : room);
+	hkm_next.free(old);
+	return ptr;
+}
+
+void *hkm_heap_realloc(void *old, size_t size)
+{
+	return hkm_window_has(old) ? realloc_whale(old, size) :
+				     realloc_into_whale(old, size);
+}
+
+void hkm_heap_free(void *ptr)
+{
+	hkm_whale_free(ptr, "free");
+}
+
+size_t hkm_heap_usable_size(void *ptr)
+{
+	return hkm_whale_size(ptr, "malloc_usable_size");
+}
+
+/* ---- all of it ---------------------------------------------------------------- */
+
+bool hkm_heap_trim(void)
+{
+	return hkm_whale_release(false) > 0;
+}
+
+/* Whales are to mallinfo() what libc's own mapped blocks are. */
+struct mallinfo2 hkm_heap_info(void)
+{
+	struct mallinfo2 info = { 0 };
+	struct hkm_heap_stats st;
+
+	if (hkm_next.info)
+		info = hkm_next.info();
+	hkm_whale_heap_stats(&st);
+	info.hblks += st.live;
+	info.hblkhd += st.live_bytes + st.idle_bytes;
+	info.fordblks += st.idle_bytes;
+	info.keepcost += st.idle_bytes;
+	return info;
+}
+
+void hkm_heap_print_stats(void)
+{
+	struct hkm_heap_stats st;
+
+	if (hkm_next.stats)
+		hkm_next.stats();
+	hkm_whale_heap_stats(&st);
+	hkm_message("%llu bytes in %llu whales in use, %llu bytes idle",
+		    (unsigned long long)st.live_bytes,
+		    (unsigned long long)st.live,
+		    (unsigned long long)st.idle_bytes);
+}
+
+void hkm_set_limit(size_t bytes)
+{
+	hkm_whale_set_limit(bytes);
+}
+
+int hkm_set_trim(enum hkm_trim how)
+{
+	if ((unsigned int)how > HKM_TRIM_PSI)
+		return -EINVAL;
+	hkm_whale_set_trim(how);
+	return 0;
+}
+
+size_t hkm_release_all(void)
+{
+	return hkm_whale_release(false);
+}
+
+int hkm_pin(void *ptr, int on)
+{
+	if (!hkm_window_has(ptr))
+		return -EINVAL;
+	hkm_whale_pin(ptr, on);
+	return 0;
 }
 
 void hkm_get_heap_stats(struct hkm_heap_stats *st)

@@ -7,8 +7,9 @@
  *
  *	hkm_setup_lock		set-up and shutdown of the ring and the heap
  *	  registry (lock.c)	the list of leaf locks
- *	    leaf locks		ring, anonymous window, timing; never two at a
- *				time, and no system call under one
+ *	    leaf locks		ring, anonymous window, joining of cached runs,
+ *				timing; never two at a time, and no system call
+ *				under one
  *
  * fork() takes all of them in this order, so that the child inherits tables
  * that no other thread was in the middle of changing.
@@ -70,6 +71,15 @@ static inline void hkm_lock(struct hkm_lock *lock)
 {
 	if (!__libc_single_threaded)
 		hkm_lock_shared(lock);
+}
+
+/* hkm_trylock - false when it is taken; hkm_unlock_shared() ends it */
+static inline bool hkm_trylock(struct hkm_lock *lock)
+{
+	unsigned int free = 0;
+
+	return __atomic_compare_exchange_n(&lock->word, &free, 1, false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 static inline void hkm_unlock(struct hkm_lock *lock)

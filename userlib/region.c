@@ -20,58 +20,45 @@
  * that another thread is just being given: commits hold `handouts` shared, the
  * recommit holds it alone, and gives up where it would have to wait.
  *
- * The device belongs to the process that opened it. In a forked child a page
- * that the kernel wipes at fork() reads zero, and every operation fails or does
- * nothing: the words are shared with the parent and must not be touched.
+ * A forked child has what was busy, in words and slots of its own (HKR_FEAT_FORK).
+ * What was idle is EMPTY there, so that the runs it has inherited in its cache
+ * are lost to it as if the kernel had taken them. A page that the kernel wipes at
+ * fork() tells the child what it is, before anything else is looked at: a lock of
+ * the parent's may have been taken by a thread that the child does not have, and
+ * where the kernel had no memory for its slots, or is too old to share them,
+ * every operation fails or does nothing, and the words must not be touched.
  */
 #include <errno.h>
-#include <pthread.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <linux/hakmem_region.h>
 
-#include "backend.h"
-#include "compiler.h"
+#include "owner.h"
+#include "region.h"
 #include "sys.h"
+#include "window.h"
 
-/**
- * struct region - the arena; all of it is fixed after open
- * @be: first member
- * @owner: a page that reads 1 here and 0 in a forked child
- * @reserved, @reserved_size: the mapping that holds the arena
- * @handouts: held shared around HANDOUT, alone around HANDOUT with AT. Only
- *	the process that opened the device gets here, so fork() does not matter
- */
-struct region {
-	struct hkm_backend be;
-	const struct hkr_control *control;
-	uint64_t *words;
-	unsigned int *owner;
-	int fd;
-	size_t control_size;
-	void *reserved;
-	size_t reserved_size;
-	pthread_rwlock_t handouts;
-};
-
-static struct region *to_region(const struct hkm_backend *be)
+/* In a child any call tells if it has slots; without a descriptor it has, too. */
+static bool look_in_child(void *arg)
 {
-	return (struct region *)be;
+	struct hkr_stats stats = { .size = sizeof(stats) };
+	struct hkm_region *r = arg;
+	int err;
+
+	pthread_rwlock_init(&r->handouts, NULL);
+	err = hkm_sys_region_stats(r->fd, &stats);
+	return r->inherited && err != -EPERM && err != -EBADFD;
 }
 
-static bool owned(const struct region *r)
+bool hkm_region_owned(struct hkm_region *r)
 {
-	return read_once(r->owner);
-}
-
-static size_t slot_of(const struct region *r, const void *run)
-{
-	return (size_t)((const char *)run - r->be.base) >> HKM_SLOT_SHIFT;
+	return hkm_owner_is_here(r->owner, look_in_child, r);
 }
 
 /* ---- ioctls of one request ----------------------------------------------- */
 
-static int handout(struct region *r, struct hkr_handout_req *req)
+static int handout(struct hkm_region *r, struct hkr_handout_req *req)
 {
 	struct hkr_handout arg = {
 		.size = sizeof(arg),
@@ -83,21 +70,25 @@ static int handout(struct region *r, struct hkr_handout_req *req)
 	return ret < 0 ? ret : req->result;
 }
 
-static int recycle(struct region *r, unsigned int mode, size_t first, size_t nr)
+static int recycle_range(struct hkm_region *r, unsigned int mode,
+			 struct hkr_range *range)
 {
-	struct hkr_range range = {
-		.first = first,
-		.nr_slots = (uint32_t)nr,
-	};
 	struct hkr_recycle arg = {
 		.size = sizeof(arg),
 		.mode = mode,
 		.nr = 1,
-		.ranges = (uintptr_t)&range,
+		.ranges = (uintptr_t)range,
 	};
 	int ret = hkm_sys_region_recycle(r->fd, &arg);
 
-	return ret < 0 ? ret : range.result;
+	return ret < 0 ? ret : range->result;
+}
+
+static int recycle(struct hkm_region *r, unsigned int mode, size_t first, size_t nr)
+{
+	struct hkr_range range = { .first = first, .nr_slots = (uint32_t)nr };
+
+	return recycle_range(r, mode, &range);
 }
 
 /* ---- claims -------------------------------------------------------------- */
@@ -119,7 +110,7 @@ static bool claim_slot(uint64_t *word)
 }
 
 /* How many slots from @first on could be claimed before one could not. */
-static size_t claim(struct region *r, size_t first, size_t nr)
+static size_t claim(struct hkm_region *r, size_t first, size_t nr)
 {
 	size_t n = 0;
 
@@ -129,7 +120,7 @@ static size_t claim(struct region *r, size_t first, size_t nr)
 }
 
 /* Drop what is still idle of a run, in as few calls as its gaps allow. */
-static void drop_idle(struct region *r, size_t first, size_t nr)
+static void drop_idle(struct hkm_region *r, size_t first, size_t nr)
 {
 	while (nr) {
 		size_t n = claim(r, first, nr);
@@ -147,7 +138,7 @@ static void drop_idle(struct region *r, size_t first, size_t nr)
  * Drop the BUSY stretches of a run whose slots are all known to be either ours
  * (BUSY) or nobody's (EMPTY). Needs `handouts` alone: EMPTY must stay so.
  */
-static void drop_busy(struct region *r, size_t first, size_t nr)
+static void drop_busy(struct hkm_region *r, size_t first, size_t nr)
 {
 	size_t n;
 
@@ -166,7 +157,7 @@ static void drop_busy(struct region *r, size_t first, size_t nr)
  * over: nobody can be given them while `handouts` is held alone. BUSY is
  * somebody's. RECLAIM may fall back to IDLE and to another thread's claim.
  */
-static size_t claim_around_empty(struct region *r, size_t first, size_t nr,
+static size_t claim_around_empty(struct hkm_region *r, size_t first, size_t nr,
 				 size_t n)
 {
 	for (; n < nr; n++) {
@@ -179,13 +170,17 @@ static size_t claim_around_empty(struct region *r, size_t first, size_t nr,
 	return n;
 }
 
-static bool all_busy(struct region *r, size_t first, size_t nr)
+static bool all_are(struct hkm_region *r, uint64_t state, size_t first, size_t nr)
 {
 	while (nr--)
-		if (HKR_WORD_STATE(read_once(&r->words[first + nr])) !=
-		    HKR_WORD_BUSY)
+		if (HKR_WORD_STATE(read_once(&r->words[first + nr])) != state)
 			return false;
 	return true;
+}
+
+static bool all_busy(struct hkm_region *r, size_t first, size_t nr)
+{
+	return all_are(r, HKR_WORD_BUSY, first, nr);
 }
 
 /*
@@ -193,7 +188,7 @@ static bool all_busy(struct region *r, size_t first, size_t nr)
  * or gone. A slot whose word is EMPTY and which the kernel still has on record
  * is passed over by AT, hence the look at the words afterwards.
  */
-static int recommit(struct region *r, size_t first, size_t nr, size_t claimed)
+static int recommit(struct hkm_region *r, size_t first, size_t nr, size_t claimed)
 {
 	struct hkr_handout_req req = {
 		.nr_slots = (uint32_t)nr,
@@ -214,18 +209,18 @@ static int recommit(struct region *r, size_t first, size_t nr, size_t claimed)
 
 /* ---- operations ---------------------------------------------------------- */
 
-static int region_commit(struct hkm_backend *be, size_t nr_slots, void **run,
-			 bool *zeroed)
+static int region_commit(struct hkm_backend *be, size_t nr_slots,
+			 unsigned int flags, void **run, bool *zeroed)
 {
-	struct region *r = to_region(be);
+	struct hkm_region *r = hkm_to_region(be);
 	struct hkr_handout_req req = {
 		.nr_slots = (uint32_t)nr_slots,
-		.flags = HKR_HANDOUT_COMMIT,
+		.flags = hkm_region_handout_flags(nr_slots, flags),
 		.node = HKR_NODE_ANY,
 	};
 	int err;
 
-	if (!owned(r))
+	if (!hkm_region_owned(r))
 		return -EPERM;
 	if (!nr_slots || nr_slots > be->nr_slots)
 		return nr_slots ? -ENOSPC : -EINVAL;
@@ -247,29 +242,30 @@ static int region_commit(struct hkm_backend *be, size_t nr_slots, void **run,
  * claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
  * last access to the slot comes before anybody else's first.
  */
-static void region_idle(struct hkm_backend *be, void *run, size_t nr_slots)
+static bool region_idle(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct region *r = to_region(be);
-	uint64_t *word = &r->words[slot_of(r, run)];
+	struct hkm_region *r = hkm_to_region(be);
+	uint64_t *word = &r->words[hkm_region_slot(r, run)];
 	uint64_t epoch;
 
-	if (!owned(r))
-		return;
+	if (!hkm_region_owned(r))
+		return false;
 	epoch = read_once(&r->control->epoch);
 	for (size_t i = 0; i < nr_slots; i++)
 		store_release(&word[i],
 			      HKR_WORD_MAKE(HKR_WORD_IDLE, epoch,
 					    HKR_WORD_GEN(read_once(&word[i]))));
+	return false;
 }
 
 static int region_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct region *r = to_region(be);
-	size_t first = slot_of(r, run);
+	struct hkm_region *r = hkm_to_region(be);
+	size_t first = hkm_region_slot(r, run);
 	size_t n;
 	int err;
 
-	if (!owned(r))
+	if (!hkm_region_owned(r))
 		return -ESTALE;
 	n = claim(r, first, nr_slots);
 	if (likely(n == nr_slots))
@@ -288,20 +284,110 @@ static int region_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
 
 static int region_fresh(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct region *r = to_region(be);
+	struct hkm_region *r = hkm_to_region(be);
 
-	if (!owned(r))
+	if (!hkm_region_owned(r))
 		return -EPERM;
-	return recycle(r, HKR_RECYCLE_FRESH, slot_of(r, run), nr_slots);
+	return recycle(r, HKR_RECYCLE_FRESH, hkm_region_slot(r, run), nr_slots);
+}
+
+/*
+ * Where zeroed folios are ready, exchanging is one call; where they are not, it
+ * would be the kernel that clears, and cold memory at that.
+ */
+static void region_clear(struct hkm_backend *be, void *run, size_t bytes)
+{
+	struct hkm_region *r = hkm_to_region(be);
+	size_t nr = (bytes + HKM_SLOT_SIZE - 1) >> HKM_SLOT_SHIFT;
+
+	if (read_once(&r->control->pool_clean) < nr ||
+	    region_fresh(be, run, nr))
+		memset(run, 0, bytes);
+}
+
+/*
+ * Just these slots, if all of them are nobody's. AT passes over slots that are
+ * handed out, hence the look at the words before, with `handouts` held alone so
+ * that it stays true, and after: EMPTY may be handed out, see recommit().
+ */
+static int extend_alone(struct hkm_region *r, size_t first, size_t more)
+{
+	struct hkr_handout_req req = {
+		.nr_slots = (uint32_t)more,
+		.flags = HKR_HANDOUT_AT | hkm_region_handout_flags(more, 0),
+		.node = HKR_NODE_ANY,
+		.first = first,
+	};
+	int err;
+
+	if (more > r->be.nr_slots - first ||
+	    !all_are(r, HKR_WORD_EMPTY, first, more))
+		return -ENOSPC;
+	err = handout(r, &req);
+	if (!err && !all_busy(r, first, more)) {
+		drop_busy(r, first, more);
+		err = -EBUSY;
+	}
+	return err;
+}
+
+static int region_extend(struct hkm_backend *be, void *run, size_t nr_slots,
+			 size_t more)
+{
+	struct hkm_region *r = hkm_to_region(be);
+	int err;
+
+	if (!hkm_region_owned(r))
+		return -EPERM;
+	if (pthread_rwlock_trywrlock(&r->handouts))
+		return -EBUSY;
+	err = extend_alone(r, hkm_region_slot(r, run) + nr_slots, more);
+	pthread_rwlock_unlock(&r->handouts);
+	return err;
+}
+
+/*
+ * The target is handed out without memory, which MOVE brings; what it does not
+ * bring comes with the first touch.
+ */
+static int region_move(struct hkm_backend *be, void *run, size_t nr_slots,
+		       size_t new_nr, void **new_run)
+{
+	struct hkm_region *r = hkm_to_region(be);
+	struct hkr_handout_req req = {
+		.nr_slots = (uint32_t)new_nr,
+		.node = HKR_NODE_ANY,
+	};
+	struct hkr_range range = {
+		.first = hkm_region_slot(r, run),
+		.nr_slots = (uint32_t)nr_slots,
+	};
+	int err;
+
+	if (!hkm_region_owned(r))
+		return -EPERM;
+	pthread_rwlock_rdlock(&r->handouts);
+	err = handout(r, &req);
+	pthread_rwlock_unlock(&r->handouts);
+	if (err)
+		return err;
+	range.to = req.first;
+	err = recycle_range(r, HKR_RECYCLE_MOVE, &range);
+	if (err) {
+		recycle(r, HKR_RECYCLE_DROP, req.first, new_nr);
+		return err;
+	}
+	*new_run = be->base + (req.first << HKM_SLOT_SHIFT);
+	return 0;
 }
 
 /* A run that is not BUSY from end to end is idle, or was. */
 static int region_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct region *r = to_region(be);
-	size_t first = slot_of(r, run);
+	struct hkm_region *r = hkm_to_region(be);
+	size_t first = hkm_region_slot(r, run);
 
-	if (!owned(r))
+	if (!hkm_region_owned(r))
 		return -EPERM;
 	if (all_busy(r, first, nr_slots))
 		return recycle(r, HKR_RECYCLE_DROP, first, nr_slots);
@@ -311,20 +397,20 @@ static int region_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 
 static void region_evict(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct region *r = to_region(be);
+	struct hkm_region *r = hkm_to_region(be);
 
-	if (owned(r))
-		drop_idle(r, slot_of(r, run), nr_slots);
+	if (hkm_region_owned(r))
+		drop_idle(r, hkm_region_slot(r, run), nr_slots);
 }
 
 static void region_close(struct hkm_backend *be)
 {
-	struct region *r = to_region(be);
+	struct hkm_region *r = hkm_to_region(be);
 
-	hkm_sys_munmap(r->reserved, r->reserved_size);
+	hkm_window_shut(be->base, be->nr_slots << HKM_SLOT_SHIFT);
 	hkm_sys_munmap((void *)(uintptr_t)r->control, r->control_size);
 	hkm_sys_close(r->fd);
-	hkm_sys_munmap(r->owner, sizeof(*r->owner));
+	hkm_owner_close(r->owner);
 	pthread_rwlock_destroy(&r->handouts);
 	hkm_sys_munmap(r, sizeof(*r));
 }
@@ -332,9 +418,13 @@ static void region_close(struct hkm_backend *be)
 static const struct hkm_backend_ops region_ops = {
 	.name = "region",
 	.commit = region_commit,
+	.commit_many = hkm_region_commit_many,
 	.idle = region_idle,
 	.reuse = region_reuse,
 	.fresh = region_fresh,
+	.clear = region_clear,
+	.extend = region_extend,
+	.move = region_move,
 	.drop = region_drop,
 	.evict = region_evict,
 	.close = region_close,
@@ -343,25 +433,25 @@ static const struct hkm_backend_ops region_ops = {
 /* ---- open ---------------------------------------------------------------- */
 
 /* -EPROTONOSUPPORT: a device that speaks another version of the protocol */
-static int check_device(int fd, size_t *nr_slots)
+static int check_device(struct hkm_region *r, uint64_t features, size_t *nr_slots)
 {
 	struct hkr_info info = { .size = sizeof(info) };
-	int err = hkm_sys_region_info(fd, &info);
+	int err = hkm_sys_region_info(r->fd, &info);
 
 	if (err < 0)
 		return err;
 	if (info.abi_version != HKR_ABI_VERSION ||
 	    info.slot_size != HKM_SLOT_SIZE)
 		return -EPROTONOSUPPORT;
-	if (!*nr_slots) {
-		*nr_slots = hkm_default_slots();
-		if (*nr_slots > info.max_slots)
-			*nr_slots = (size_t)info.max_slots;
-	}
+	if ((info.features & features) != features)
+		return -EOPNOTSUPP;
+	r->inherited = info.features & HKR_FEAT_FORK;
+	if (*nr_slots > info.max_slots)
+		*nr_slots = (size_t)info.max_slots;
 	return 0;
 }
 
-static int map_control(struct region *r, const struct hkr_setup *setup)
+static int map_control(struct hkm_region *r, const struct hkr_setup *setup)
 {
 	char *map = hkm_sys_mmap(NULL, setup->control_size,
 				 PROT_READ | PROT_WRITE, MAP_SHARED, r->fd,
@@ -378,72 +468,30 @@ static int map_control(struct region *r, const struct hkr_setup *setup)
 	return -EPROTONOSUPPORT;
 }
 
-/*
- * The kernel is asked first, because it knows to align the arena; where it is
- * not asked that way (an old emulator, a security module), the place is found
- * by reserving 2 MiB more than needed.
- */
-static int map_arena(struct region *r, const struct hkr_setup *setup)
+/* A device that refuses leaves a hole in the window, which is closed again. */
+static int map_arena(struct hkm_region *r, void *at, const struct hkr_setup *setup)
 {
-	size_t spare = setup->arena_size + HKM_SLOT_SIZE;
-	int flags = MAP_SHARED;
-	char *at, *map;
+	char *map = hkm_sys_mmap(at, setup->arena_size, PROT_READ | PROT_WRITE,
+				 MAP_SHARED | MAP_FIXED, r->fd,
+				 setup->arena_offset);
 
-	r->reserved_size = setup->arena_size;
-	map = hkm_sys_mmap(NULL, setup->arena_size, PROT_READ | PROT_WRITE,
-			   flags, r->fd, setup->arena_offset);
-	if (!HKM_SYS_FAILED(map) && !((uintptr_t)map % HKM_SLOT_SIZE)) {
-		r->reserved = r->be.base = map;
-		return 0;
-	}
-	if (!HKM_SYS_FAILED(map))
-		hkm_sys_munmap(map, setup->arena_size);
-	else if (HKM_SYS_ERRNO(map) != EINVAL)
-		return -HKM_SYS_ERRNO(map);
-
-	map = hkm_sys_mmap(NULL, spare, PROT_NONE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (HKM_SYS_FAILED(map))
-		return -HKM_SYS_ERRNO(map);
-	at = map + (-(uintptr_t)map % HKM_SLOT_SIZE);
-	r->reserved = map;
-	r->reserved_size = spare;
-	map = hkm_sys_mmap(at, setup->arena_size, PROT_READ | PROT_WRITE,
-			   flags | MAP_FIXED, r->fd, setup->arena_offset);
 	if (HKM_SYS_FAILED(map)) {
-		hkm_sys_munmap(r->reserved, spare);
+		hkm_window_shut(at, setup->arena_size);
 		return -HKM_SYS_ERRNO(map);
 	}
 	r->be.base = map;
 	return 0;
 }
 
-/* A kernel that cannot wipe the page at fork() is too old for the module. */
-static int make_owner_page(struct region *r)
-{
-	unsigned int *page = hkm_sys_table(sizeof(*page));
-	int err;
-
-	if (!page)
-		return -ENOMEM;
-	err = hkm_sys_madvise_wipeonfork(page, sizeof(*page));
-	if (err) {
-		hkm_sys_munmap(page, sizeof(*page));
-		return err;
-	}
-	*page = 1;
-	r->owner = page;
-	return 0;
-}
-
-static int open_arena(struct region *r, size_t nr_slots)
+static int open_arena(struct hkm_region *r, void *at, size_t nr_slots,
+		      uint64_t features)
 {
 	struct hkr_setup setup = {
 		.size = sizeof(setup),
 	};
 	int err;
 
-	err = check_device(r->fd, &nr_slots);
+	err = check_device(r, features, &nr_slots);
 	if (err)
 		return err;
 	setup.nr_slots = nr_slots;
@@ -453,25 +501,26 @@ static int open_arena(struct region *r, size_t nr_slots)
 	err = map_control(r, &setup);
 	if (err)
 		return err;
-	err = map_arena(r, &setup);
+	err = map_arena(r, at, &setup);
 	if (err)
 		goto unmap_control;
-	err = make_owner_page(r);
+	err = hkm_owner_open(&r->owner);
 	if (err)
 		goto unmap_arena;
 	r->be.nr_slots = nr_slots;
 	return 0;
 
 unmap_arena:
-	hkm_sys_munmap(r->reserved, r->reserved_size);
+	hkm_window_shut(at, setup.arena_size);
 unmap_control:
 	hkm_sys_munmap((void *)(uintptr_t)r->control, r->control_size);
 	return err;
 }
 
-int hkm_region_open(size_t nr_slots, struct hkm_backend **be)
+int hkm_region_open(void *at, size_t nr_slots, uint64_t features,
+		    struct hkm_backend **be)
 {
-	struct region *r;
+	struct hkm_region *r;
 	int err, fd;
 
 	fd = hkm_sys_region_open();
@@ -485,7 +534,7 @@ int hkm_region_open(size_t nr_slots, struct hkm_backend **be)
 	r->fd = fd;
 	r->be.ops = &region_ops;
 	pthread_rwlock_init(&r->handouts, NULL);
-	err = open_arena(r, nr_slots);
+	err = open_arena(r, at, nr_slots, features);
 	if (err)
 		goto free_region;
 	*be = &r->be;
@@ -501,5 +550,5 @@ close_fd:
 
 int hkm_region_fd(const struct hkm_backend *be)
 {
-	return be->ops == &region_ops ? to_region(be)->fd : -EBADF;
+	return be->ops == &region_ops ? hkm_to_region(be)->fd : -EBADF;
 }

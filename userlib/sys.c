@@ -13,7 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <poll.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -23,6 +26,11 @@
 
 #include "sys.h"
 #include "timing.h"
+
+#ifndef PR_SET_VMA
+#define PR_SET_VMA	     0x53564d41
+#define PR_SET_VMA_ANON_NAME 0
+#endif
 
 /* Descriptors below this are left to the program, which may count on them. */
 #define FIRST_HIGH_FD 512
@@ -101,6 +109,11 @@ int hkm_sys_madvise_hugepage(void *addr, size_t size)
 	return sys_madvise(addr, size, MADV_HUGEPAGE);
 }
 
+int hkm_sys_madvise_nohugepage(void *addr, size_t size)
+{
+	return sys_madvise(addr, size, MADV_NOHUGEPAGE);
+}
+
 int hkm_sys_madvise_willneed(void *addr, size_t size)
 {
 	return sys_madvise(addr, size, MADV_WILLNEED);
@@ -114,6 +127,29 @@ int hkm_sys_madvise_wipeonfork(void *addr, size_t size)
 int hkm_sys_mprotect(void *addr, size_t size, int prot)
 {
 	return (int)SYS3(SYS_mprotect, addr, size, prot);
+}
+
+/* Linux 5.7; before it, -EINVAL and nothing done. */
+int hkm_sys_mremap_away(void *addr, size_t size, void *to)
+{
+	long ret = sys6(SYS_mremap, (long)addr, (long)size, (long)size,
+			MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
+			(long)to, 0);
+
+	return ret == (long)to ? 0 : (int)ret;
+}
+
+/* Linux 5.17, if it was built with CONFIG_ANON_VMA_NAME. */
+void hkm_sys_name(void *addr, size_t size, const char *name)
+{
+	sys6(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, (long)addr,
+	     (long)size, (long)name, 0);
+}
+
+/* Since Linux 6.18 there are more answers: disabled but where asked for, say. */
+int hkm_sys_thp_is_disabled(void)
+{
+	return sys6(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 1;
 }
 
 int hkm_sys_close(int fd)
@@ -131,9 +167,45 @@ void hkm_sys_futex_wait(unsigned int *word, unsigned int value)
 	SYS3(SYS_futex, word, FUTEX_WAIT_PRIVATE, value);
 }
 
+void hkm_sys_futex_wait_ms(unsigned int *word, unsigned int value, uint64_t ms)
+{
+	struct timespec ts = {
+		.tv_sec = (time_t)(ms / 1000),
+		.tv_nsec = (long)(ms % 1000) * 1000000,
+	};
+
+	sys6(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, value, (long)&ts, 0, 0);
+}
+
 void hkm_sys_futex_wake(unsigned int *word, int nr)
 {
 	SYS3(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr);
+}
+
+long hkm_sys_read_file(const char *path, char *text, size_t room)
+{
+	int fd = (int)sys6(SYS_openat, AT_FDCWD, (long)path,
+			   O_RDONLY | O_CLOEXEC, 0, 0, 0);
+	long len;
+
+	if (fd < 0)
+		return fd;
+	len = SYS3(SYS_read, fd, text, room);
+	hkm_sys_close(fd);
+	return len;
+}
+
+int hkm_sys_write_file(const char *path, const char *text, size_t len)
+{
+	int fd = (int)sys6(SYS_openat, AT_FDCWD, (long)path,
+			   O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666, 0, 0);
+	long ret;
+
+	if (fd < 0)
+		return fd;
+	ret = SYS3(SYS_write, fd, text, len);
+	hkm_sys_close(fd);
+	return ret < 0 ? (int)ret : 0;
 }
 
 uint64_t hkm_sys_ram(void)
@@ -162,10 +234,10 @@ void *hkm_sys_table(size_t size)
 	return HKM_SYS_FAILED(table) ? NULL : table;
 }
 
-int hkm_sys_region_open(void)
+static int open_high(const char *path, int flags)
 {
-	int fd = (int)sys6(SYS_openat, AT_FDCWD, (long)HKM_DEVICE,
-			   O_RDWR | O_CLOEXEC, 0, 0, 0);
+	int fd = (int)sys6(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC,
+			   0, 0, 0);
 	int high;
 
 	if (fd < 0 || fd >= FIRST_HIGH_FD)
@@ -177,6 +249,40 @@ int hkm_sys_region_open(void)
 		return fd;
 	hkm_sys_close(fd);
 	return high;
+}
+
+int hkm_sys_region_open(void)
+{
+	return open_high(HKM_DEVICE, O_RDWR);
+}
+
+int hkm_sys_open_trigger(const char *trigger)
+{
+	int fd = open_high(HKM_PRESSURE, O_RDWR | O_NONBLOCK);
+	long len;
+
+	if (fd < 0)
+		return fd;
+	len = SYS3(SYS_write, fd, trigger, strlen(trigger) + 1);
+	if (len >= 0)
+		return fd;
+	hkm_sys_close(fd);
+	return (int)len;
+}
+
+int hkm_sys_wait_trigger(int fd, int ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLPRI };
+	struct timespec ts = {
+		.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L,
+	};
+	long ret = sys6(SYS_ppoll, (long)&pfd, 1, (long)&ts, 0, 0, 0);
+
+	if (ret <= 0)
+		return (int)ret;
+	if (pfd.revents & POLLNVAL)
+		return -EBADF;
+	return pfd.revents & POLLERR ? -EIO : 1;
 }
 
 int hkm_sys_region_info(int fd, struct hkr_info *info)

@@ -13,15 +13,37 @@
 #include <hakmem.h>
 
 #define HKM_DEVICE "/dev/hakmem_region"
+#define HKM_PRESSURE "/proc/pressure/memory"
 
 int hkm_sys_mprotect(void *addr, size_t size, int prot);
+int hkm_sys_madvise_nohugepage(void *addr, size_t size);
+/* the pages of @addr go to @to, whatever was there; @addr stays mapped, empty */
+int hkm_sys_mremap_away(void *addr, size_t size, void *to);
 int hkm_sys_madvise_wipeonfork(void *addr, size_t size);
+/* what smaps calls this; nothing where the kernel has no names for it */
+void hkm_sys_name(void *addr, size_t size, const char *name);
+/* has this process had huge pages disabled by prctl()? */
+int hkm_sys_thp_is_disabled(void);
 int hkm_sys_close(int fd);
 void hkm_sys_write_stderr(const char *text, size_t len);
 
 /* wait while *@word is @value, or shorter: the caller looks again */
 void hkm_sys_futex_wait(unsigned int *word, unsigned int value);
+void hkm_sys_futex_wait_ms(unsigned int *word, unsigned int value, uint64_t ms);
 void hkm_sys_futex_wake(unsigned int *word, int nr);
+
+/*
+ * hkm_sys_open_trigger - a descriptor that tells of memory pressure, or -errno
+ * hkm_sys_wait_trigger - 1 for pressure, 0 when @ms have passed, or -errno
+ */
+int hkm_sys_open_trigger(const char *trigger);
+int hkm_sys_wait_trigger(int fd, int ms);
+
+/* hkm_sys_read_file - at most @room bytes of @path; how many, or -errno */
+long hkm_sys_read_file(const char *path, char *text, size_t room);
+
+/* hkm_sys_write_file - make @path anew; 0 or -errno */
+int hkm_sys_write_file(const char *path, const char *text, size_t len);
 
 /* bytes of RAM, and the limit on this process's address space */
 uint64_t hkm_sys_ram(void);

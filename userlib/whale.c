@@ -2,21 +2,25 @@
 /*
  * Whales: runs of slots, live at the program or idle in the cache.
  *
- * A live whale's length is kept in an array beside its source, one number for
+ * A live whale's length is kept in an array beside the window, one number for
  * each slot of which the first slot's counts: never in the block, where an
  * overrun of the program would reach it. The number says LIVE from the moment
  * the program gets the whale to the moment it frees it, and changes by
  * compare-and-swap, so of two frees of one whale exactly one succeeds.
  *
- * "Is it ours" is one subtraction and one comparison for each source. A source
- * once open stays so for the rest of the process: its addresses mean "ours"
- * for ever, and nobody has to be asked whether a pointer is still out there.
- *
  * An idle run in the cache is a hint and no more. On the device the kernel may
  * have taken it back, and another thread may hold the same slots by now; so
  * nothing here is changed for a cached run before its source has confirmed it
  * (reuse), and a run that leaves the cache is evicted, not dropped. A cached
- * run that was lost is counted and the next one tried.
+ * run that was lost is counted and the next one tried. Anonymous runs are
+ * nobody's but the cache's, and need no confirmation.
+ *
+ * Where no cached run will do, neighbours are joined; then a new one is supplied
+ * (supply.c).
+ *
+ * Idle memory is bounded in bytes, and by age where the policy is to let it
+ * decay. Nothing runs on its own for that, unless somebody asks for it (trimmer.c):
+ * it rides on the calls of the program.
  *
  * What cannot fail: free. What does not fit the device gets anonymous memory.
  */
@@ -24,298 +28,420 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend.h"
-#include "compiler.h"
+#include "cache.h"
 #include "env.h"
-#include "ring.h"
+#include "heap.h"
+#include "lock.h"
+#include "machine.h"
+#include "run.h"
+#include "source.h"
+#include "supply.h"
 #include "sys.h"
+#include "trimmer.h"
 #include "whale.h"
 
-#define RUN_LIVE  (1U << 31)
-#define RUN_FREED (1U << 30)
-#define RUN_SLOTS (RUN_FREED - 1)
+#define RUN_LIVE   (1U << 31)
+#define RUN_FREED  (1U << 30)
+#define RUN_PINNED (1U << 29)	/* goes with the run through the cache */
+#define RUN_SLOTS  HKM_RUN_SLOTS
 
-/**
- * struct source - where whales come from
- * @be, @base, @runs: fixed once @size is not 0
- * @size: of the window, or 0; stored last, with release
- */
-struct source {
-	struct hkm_backend *be;
-	uintptr_t base;
-	uint32_t *runs;
-	size_t size;
-};
+/* A larger run is not made of idle memory: it may be a sparse one. */
+#define IDLE_SLOTS 128
 
-enum { REGION, ANON, NR_SOURCES };
-
-static struct source sources[NR_SOURCES];
-static struct hkm_ring cache = HKM_RING_INIT;
+static uint32_t *runs;		/* a number for each slot of the window */
 
 /* Atomic, each for itself. */
-static enum hkm_policy policy;	/* of the anonymous source when it is opened */
 static bool is_open;
-static bool use_region;
-static const char *last_backend = "none";
-static uint64_t live_bytes;
-static uint64_t lost;
+static enum hkm_policy policy;
+static uint64_t decay_ms;
+static uint64_t next_trim_ms;	/* not before this */
+static uint64_t limit;		/* idle slots */
 
-__attribute__((constructor)) static void register_cache(void)
+/* ---- idle runs ---------------------------------------------------------------- */
+
+static void evict(const struct hkm_run *run)
 {
-	hkm_ring_register(&cache);
+	struct hkm_backend *be = hkm_source_of(run->first);
+
+	be->ops->evict(be, hkm_slot_address(run->first), run->nr);
 }
 
-/* Acquire: pairs with the release in open_source(); the other fields follow. */
-static inline struct source *source_of(const void *ptr)
+/* The kernel sees the age of the device's idle slots itself. */
+static cold void trim_old(uint64_t now)
 {
-	for (int i = 0; i < NR_SOURCES; i++) {
-		struct source *s = &sources[i];
-		size_t size = load_acquire(&s->size);
+	uint64_t decay = read_once(&decay_ms), due = read_once(&next_trim_ms);
+	struct hkm_run run;
 
-		if ((uintptr_t)ptr - s->base < size)
-			return s;
-	}
-	return NULL;
-}
-
-static inline uint32_t *run_of(const struct source *s, const void *ptr)
-{
-	return &s->runs[((uintptr_t)ptr - s->base) >> HKM_SLOT_SHIFT];
-}
-
-/* ---- allocation ---------------------------------------------------------- */
-
-static void *make_live(struct source *s, void *run, size_t nr)
-{
-	write_once(run_of(s, run), RUN_LIVE | (uint32_t)nr);
-	__atomic_fetch_add(&live_bytes, nr << HKM_SLOT_SHIFT, __ATOMIC_RELAXED);
-	return run;
-}
-
-static void *alloc_cached(size_t nr)
-{
-	void *run;
-
-	while ((run = hkm_ring_get(&cache, nr << HKM_SLOT_SHIFT))) {
-		struct source *s = source_of(run);
-
-		if (likely(!s->be->ops->reuse(s->be, run, nr)))
-			return make_live(s, run, nr);
-		__atomic_fetch_add(&lost, 1, __ATOMIC_RELAXED);
-	}
-	return NULL;
-}
-
-static void *alloc_from(struct source *s, size_t nr, int *err)
-{
-	void *run;
-
-	*err = s->be->ops->commit(s->be, nr, &run, NULL);
-	if (*err)
-		return NULL;
-	write_once(&last_backend, s->be->ops->name);
-	return make_live(s, run, nr);
-}
-
-/* Limits and shortages pass; any other error will be there next time, too. */
-static void tell_device_error(int err)
-{
-	static bool told;
-
-	if (err == -ENOMEM || err == -EDQUOT || err == -ENOSPC || err == -EPERM)
+	if (now < due || now < decay ||
+	    !__atomic_compare_exchange_n(&next_trim_ms, &due,
+					 now + decay / 4 + 1, false,
+					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
-	if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED) || !hkm_verbose())
-		return;
-	hkm_message(HKM_DEVICE ": lost (%s); new whales are anonymous memory, live ones are not affected",
-		    strerrordesc_np(-err));
+	while (hkm_cache_pop(now - decay, hkm_source_border, false, SIZE_MAX,
+			     &run))
+		evict(&run);
 }
 
-static int open_source(struct source *s, struct hkm_backend *be);
-
-/* The anonymous source is opened when it is needed first. */
-static struct source *anon_source(void)
+static void trim_if_due(uint64_t now)
 {
-	struct source *s = &sources[ANON];
+	if (read_once(&policy) == HKM_POLICY_DECAY &&
+	    unlikely(now >= read_once(&next_trim_ms)))
+		trim_old(now);
+}
+
+static cold void trim_to_limit(void)
+{
+	uint64_t most = read_once(&limit), idle = hkm_lane_sum_idle();
+	struct hkm_run run;
+
+	while (idle > most &&
+	       hkm_cache_pop(UINT64_MAX, 0, false, SIZE_MAX, &run)) {
+		idle -= run.nr < idle ? run.nr : idle;
+		hkm_lane_add(&hkm_lane()->evictions, 1);
+		evict(&run);
+	}
+}
+
+/*
+ * The sum over all lanes is not looked at for each free, but for each 64th part
+ * of the limit that a lane has put.
+ */
+static void keep_to_limit(size_t nr)
+{
+	struct hkm_lane *lane = hkm_lane();
+
+	hkm_lane_add(&lane->unchecked, nr);
+	if (likely(read_once(&lane->unchecked) <= read_once(&limit) / 64))
+		return;
+	write_once(&lane->unchecked, 0);
+	trim_to_limit();
+}
+
+static void make_idle(size_t first, size_t nr, unsigned int flags)
+{
+	struct hkm_run run = { first, nr, flags };
+	struct hkm_backend *be = hkm_source_of(first);
+	uint64_t now = hkm_cache_now_ms();
+
+	if (be->ops->idle(be, hkm_slot_address(first), nr))
+		run.flags |= HKM_RUN_ZERO;
+	if (unlikely(!hkm_cache_put(&run, now))) {
+		evict(&run);	/* the cache is closed */
+		return;
+	}
+	keep_to_limit(nr);
+	trim_if_due(now);
+	hkm_trimmer_notice();
+}
+
+/* ---- allocation ---------------------------------------------------------------- */
+
+static void *make_live(const struct hkm_run *run)
+{
+	struct hkm_lane *lane = hkm_lane();
+	uint32_t pinned = run->flags & HKM_RUN_PINNED ? RUN_PINNED : 0;
+
+	write_once(&runs[run->first], RUN_LIVE | pinned | (uint32_t)run->nr);
+	hkm_lane_add(&lane->live, 1);
+	hkm_lane_add(&lane->live_slots, run->nr);
+	return hkm_slot_address(run->first);
+}
+
+/* A cached run becomes the caller's, or turns out to be lost. */
+static bool confirm(const struct hkm_run *run)
+{
 	struct hkm_backend *be;
 
-	if (likely(load_acquire(&s->size)))
-		return s;
-
-	hkm_lock(&hkm_setup_lock);
-	if (!s->size && !hkm_anon_open(0, read_once(&policy), true, &be))
-		open_source(s, be);
-	hkm_unlock(&hkm_setup_lock);
-	return load_acquire(&s->size) ? s : NULL;
+	if (hkm_source_is_anon(run->first))
+		return true;
+	be = hkm_source_of(run->first);
+	if (likely(!be->ops->reuse(be, hkm_slot_address(run->first), run->nr)))
+		return true;
+	hkm_lane_add(&hkm_lane()->lost, 1);
+	return false;
 }
 
-static void *alloc_new(size_t nr)
+static void make_zero(const struct hkm_run *run, size_t size,
+		      unsigned int flags)
 {
-	struct source *anon;
-	void *run;
-	int err;
+	struct hkm_backend *be;
 
-	if (read_once(&use_region)) {
-		run = alloc_from(&sources[REGION], nr, &err);
-		if (run)
-			return run;
-		tell_device_error(err);
-	}
-	anon = anon_source();
-	return anon ? alloc_from(anon, nr, &err) : NULL;
+	if (likely(!(flags & HKM_WHALE_ZERO)) || run->flags & HKM_RUN_ZERO)
+		return;
+	be = hkm_source_of(run->first);
+	be->ops->clear(be, hkm_slot_address(run->first), size);
 }
 
-void *hkm_whale_alloc(size_t size)
+static inline bool get_idle(size_t nr, size_t lowest, struct hkm_run *run)
 {
-	size_t nr = (size + HKM_SLOT_SIZE - 1) >> HKM_SLOT_SHIFT;
-	void *run;
+	while (hkm_cache_get(nr, lowest, run))
+		if (likely(confirm(run)))
+			return true;
+	return false;
+}
 
-	if (nr > RUN_SLOTS)
+static void *alloc_cached(size_t nr, size_t size, unsigned int flags)
+{
+	size_t lowest = flags & HKM_WHALE_ANON ? hkm_source_border : 0;
+	struct hkm_run run;
+
+	if (!get_idle(nr, lowest, &run))
 		return NULL;
-	run = alloc_cached(nr);
-	return likely(run) ? run : alloc_new(nr);
+	make_zero(&run, size, flags);
+	hkm_lane_add(&hkm_lane()->hits, 1);
+	return make_live(&run);
 }
 
-/* ---- free ---------------------------------------------------------------- */
-
-static cold __attribute__((noreturn)) void wild_free(const void *ptr,
-						     uint32_t run)
+/* Idle memory is as good as new for this. */
+static bool may_be_idle(size_t nr, unsigned int flags)
 {
-	if (run & RUN_FREED)
-		hkm_message("hkm_free(%p): double free", ptr);
-	else
-		hkm_message("hkm_free(%p): not the start of a block", ptr);
+	return nr <= IDLE_SLOTS && !(flags & HKM_WHALE_ZERO) &&
+	       read_once(&policy) < HKM_POLICY_DONTNEED &&
+	       hkm_cache_is_divisible();
+}
+
+static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
+{
+	struct hkm_run run;
+	void *whale;
+
+	hkm_lane_add(&hkm_lane()->misses, 1);
+	trim_if_due(hkm_cache_now_ms());
+	if (hkm_cache_merge()) {
+		whale = alloc_cached(nr, size, flags);
+		if (whale)
+			return whale;
+	}
+	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
+		return NULL;
+	make_zero(&run, size, flags);
+	return make_live(&run);
+}
+
+void *hkm_whale_alloc(size_t size, unsigned int flags)
+{
+	size_t nr = hkm_slots_for(size);
+	void *whale;
+
+	if (unlikely(nr > RUN_SLOTS))
+		return NULL;
+	whale = alloc_cached(nr, size, flags);
+	return likely(whale) ? whale : alloc_missed(nr, size, flags);
+}
+
+/* ---- free --------------------------------------------------------------------- */
+
+static cold __attribute__((noreturn)) void wild(const void *ptr, uint32_t run,
+						const char *who)
+{
+	hkm_message("%s%s(%p): %s", hkm_front.prefix, who, ptr,
+		    run & RUN_FREED ? "double free" :
+				      "not the start of a block");
 	abort();
 }
 
-/* LIVE -> FREED; the number of slots. Relaxed: idle() is what publishes. */
-static size_t take_back(const struct source *s, void *ptr)
+/* The number of a live whale. */
+static uint32_t look_up(const void *ptr, const char *who)
 {
-	uint32_t *run = run_of(s, ptr);
-	uint32_t old = read_once(run);
+	uint32_t run;
 
-	if (unlikely(((uintptr_t)ptr - s->base) % HKM_SLOT_SIZE))
-		wild_free(ptr, 0);
-	if (unlikely(!(old & RUN_LIVE)))
-		wild_free(ptr, old);
-	if (unlikely(!__atomic_compare_exchange_n(run, &old,
-						  RUN_FREED | (old & RUN_SLOTS),
-						  false, __ATOMIC_RELAXED,
+	if (unlikely((uintptr_t)ptr % HKM_SLOT_SIZE))
+		wild(ptr, 0, who);
+	run = load_acquire(&runs)[hkm_slot_number(ptr)];
+	if (unlikely(!(run & RUN_LIVE)))
+		wild(ptr, run, who);
+	return run;
+}
+
+/* LIVE -> @new, once. Relaxed: the cache's word is what publishes the run. */
+static uint32_t take_back(const void *ptr, uint32_t new, const char *who)
+{
+	uint32_t *run = &runs[hkm_slot_number(ptr)];
+	uint32_t old = look_up(ptr, who);
+
+	if (unlikely(!__atomic_compare_exchange_n(run, &old, new, false,
+						  __ATOMIC_RELAXED,
 						  __ATOMIC_RELAXED)))
-		wild_free(ptr, old);
-	return old & RUN_SLOTS;
+		wild(ptr, old, who);
+	return old;
 }
 
-bool hkm_whale_free(void *ptr)
+static void count_dead(size_t nr)
 {
-	struct source *s = source_of(ptr);
-	struct hkm_backend *be;
-	size_t nr, size;
+	struct hkm_lane *lane = hkm_lane();
 
-	if (!s)
-		return false;
-	nr = take_back(s, ptr);
-	size = nr << HKM_SLOT_SHIFT;
-	__atomic_fetch_sub(&live_bytes, size, __ATOMIC_RELAXED);
-
-	be = s->be;
-	be->ops->idle(be, ptr, nr);
-	if (unlikely(hkm_ring_put(&cache, ptr, size)))
-		be->ops->evict(be, ptr, nr);	/* the cache is closed */
-	return true;
+	hkm_lane_add(&lane->live, -1UL);
+	hkm_lane_add(&lane->live_slots, -(uint64_t)nr);
 }
 
-static void evict_run(void *run, size_t size, void *arg)
+void hkm_whale_free(void *ptr, const char *who)
 {
-	struct hkm_backend *be = source_of(run)->be;
+	uint32_t run = take_back(ptr, RUN_FREED, who);
+	size_t nr = run & RUN_SLOTS;
 
-	(void)arg;
-	be->ops->evict(be, run, size >> HKM_SLOT_SHIFT);
+	count_dead(nr);
+	make_idle(hkm_slot_number(ptr), nr,
+		  run & RUN_PINNED ? HKM_RUN_PINNED : 0);
 }
 
-/* ---- sources ------------------------------------------------------------- */
-
-static int open_source(struct source *s, struct hkm_backend *be)
+size_t hkm_whale_size(const void *ptr, const char *who)
 {
-	uint32_t *runs = hkm_sys_table(be->nr_slots * sizeof(*runs));
+	return (size_t)(look_up(ptr, who) & RUN_SLOTS) << HKM_SLOT_SHIFT;
+}
 
-	if (!runs) {
-		be->ops->close(be);
-		return -ENOMEM;
+/* ---- other sizes ---------------------------------------------------------------- */
+
+static void *shrink(void *ptr, uint32_t old, size_t nr)
+{
+	size_t had = old & RUN_SLOTS, first = hkm_slot_number(ptr);
+
+	if (!hkm_cache_is_divisible())
+		return ptr;
+	take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr, "realloc");
+	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
+	write_once(&runs[first + nr], RUN_FREED);
+	make_idle(first + nr, had - nr, 0);
+	return ptr;
+}
+
+/* The slots behind the whale: idle ones, or such as its source can still give. */
+static bool grow_here(void *ptr, size_t had, size_t nr)
+{
+	size_t first = hkm_slot_number(ptr), more = nr - had;
+	struct hkm_backend *be = hkm_source_of(first);
+	struct hkm_run run;
+
+	if (first + had != hkm_source_border &&
+	    hkm_cache_get_at(first + had, more, &run)) {
+		if (run.nr > more) {
+			struct hkm_run rest = {
+				run.first + more, run.nr - more, run.flags,
+			};
+
+			if (!hkm_cache_put(&rest, hkm_cache_now_ms()))
+				evict(&rest);
+			run.nr = more;
+		}
+		if (confirm(&run))
+			return true;
 	}
-	s->be = be;
-	s->base = (uintptr_t)be->base;
-	s->runs = runs;
-	/* Release: pairs with the acquire in source_of(). */
-	store_release(&s->size, be->nr_slots << HKM_SLOT_SHIFT);
-	return 0;
+	return !be->ops->extend(be, ptr, had, more);
 }
 
-static const char *device_advice(int err)
+static void *grow(void *ptr, uint32_t old, size_t nr)
 {
-	switch (err) {
-	case -ENOENT:
-	case -ENXIO:
-	case -ENODEV:
-		return "load the module with modprobe hakmem_region";
-	case -EACCES:
-	case -EPERM:
-		return "add this user to the group hakmem";
-	case -EPROTONOSUPPORT:
-		return "module and library are of different versions: update both";
-	case -EOPNOTSUPP:
-		return "huge pages are disabled for this process by prctl()";
-	default:
-		return "see the kernel's log";
+	size_t had = old & RUN_SLOTS, first = hkm_slot_number(ptr);
+	struct hkm_backend *be = hkm_source_of(first);
+	void *to;
+
+	if (grow_here(ptr, had, nr)) {
+		take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr,
+			  "realloc");
+		hkm_lane_add(&hkm_lane()->live_slots, nr - had);
+		return ptr;
 	}
+	if (be->ops->move(be, ptr, had, nr, &to))
+		return NULL;
+	take_back(ptr, RUN_FREED, "realloc");
+	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
+	write_once(&runs[hkm_slot_number(to)],
+		   (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr);
+	return to;
 }
 
-static int open_region(enum hkm_source source)
+void *hkm_whale_resize(void *ptr, size_t size)
 {
-	static bool told;
-	struct hkm_backend *be;
-	int err;
+	uint32_t old = look_up(ptr, "realloc");
+	size_t had = old & RUN_SLOTS, nr = hkm_slots_for(size);
 
-	if (sources[REGION].size)
-		return 0;
-	err = hkm_region_open(0, &be);
-	if (!err)
-		err = open_source(&sources[REGION], be);
-	if (!err || source == HKM_SOURCE_REGION)
-		return err;
+	if (nr == had)
+		return ptr;
+	if (nr > RUN_SLOTS)
+		return NULL;
+	return nr < had ? shrink(ptr, old, nr) : grow(ptr, old, nr);
+}
 
-	if (!told && hkm_verbose())
-		hkm_message(HKM_DEVICE ": %s; using anonymous memory, which the kernel cannot take back while it is idle: %s",
-			    strerrordesc_np(-err), device_advice(err));
-	told = true;
-	return err;
+/* ---- the steps, for batch.c ----------------------------------------------------- */
+
+bool hkm_run_get_idle(size_t nr, struct hkm_run *run)
+{
+	return get_idle(nr, 0, run);
+}
+
+bool hkm_run_may_be_idle(size_t nr)
+{
+	return may_be_idle(nr, 0);
+}
+
+void *hkm_run_make_live(const struct hkm_run *run)
+{
+	return make_live(run);
+}
+
+struct hkm_run hkm_run_take_back(const void *ptr, const char *who)
+{
+	uint32_t run = take_back(ptr, RUN_FREED, who);
+
+	count_dead(run & RUN_SLOTS);
+	return (struct hkm_run){
+		.first = hkm_slot_number(ptr),
+		.nr = run & RUN_SLOTS,
+		.flags = run & RUN_PINNED ? HKM_RUN_PINNED : 0,
+	};
+}
+
+void hkm_run_make_idle(const struct hkm_run *run)
+{
+	make_idle(run->first, run->nr, run->flags);
+}
+
+size_t hkm_run_limit(void)
+{
+	return read_once(&limit);
+}
+
+/* ---- set-up --------------------------------------------------------------------- */
+
+void hkm_whale_set_limit(size_t bytes)
+{
+	write_once(&limit, bytes >> HKM_SLOT_SHIFT);
+	trim_to_limit();
+}
+
+void hkm_whale_set_trim(enum hkm_trim how)
+{
+	hkm_trimmer_set(how, read_once(&policy) == HKM_POLICY_DECAY ?
+			     read_once(&decay_ms) : UINT64_MAX);
 }
 
 int hkm_whale_open(const struct hkm_config *cfg)
 {
-	const struct hkm_whale_config ring_cfg = {
-		.slots = cfg->slots,
+	struct hkm_cache_config cache = {
+		.capacity = cfg->slots,
 		.order = cfg->order,
-		.release = evict_run,
+		.whole = hkm_env_flag("HAKMEM_GUARD"),
+		.evict = evict,
 	};
-	bool region = false;
+	uint32_t *table;
 	int err;
 
 	if (is_open)
 		return -EALREADY;
-	if (cfg->source != HKM_SOURCE_ANON) {
-		err = open_region(cfg->source);
-		if (err && cfg->source == HKM_SOURCE_REGION)
-			return err;
-		region = !err;
-	}
-	err = hkm_ring_setup(&cache, &ring_cfg);
+	err = hkm_source_open(cfg);
 	if (err)
 		return err;
-
-	write_once(&use_region, region);
+	if (!runs) {
+		table = hkm_sys_table((hkm_window.size >> HKM_SLOT_SHIFT) *
+				      sizeof(*runs));
+		if (!table)
+			return -ENOMEM;
+		store_release(&runs, table);
+	}
 	write_once(&policy, cfg->policy);
-	if (sources[ANON].size)
-		hkm_anon_set_policy(sources[ANON].be, cfg->policy);
+	write_once(&decay_ms, cfg->decay_ms);
+	write_once(&limit, cfg->limit >> HKM_SLOT_SHIFT);
+	cache.border = hkm_source_border;
+	hkm_cache_open(&cache);
 	/* Release: pairs with the acquire in hkm_whale_is_open(). */
 	store_release(&is_open, true);
 	return 0;
@@ -324,7 +450,8 @@ int hkm_whale_open(const struct hkm_config *cfg)
 void hkm_whale_close(void)
 {
 	store_release(&is_open, false);
-	hkm_ring_drain(&cache);
+	hkm_cache_close();
+	hkm_whale_release(true);
 }
 
 bool hkm_whale_is_open(void)
@@ -332,10 +459,45 @@ bool hkm_whale_is_open(void)
 	return load_acquire(&is_open);
 }
 
+size_t hkm_whale_release(bool pinned_too)
+{
+	struct hkm_run run;
+	size_t nr = 0;
+
+	/* One call for neighbours. */
+	hkm_cache_merge();
+	while (hkm_cache_pop(UINT64_MAX, 0, pinned_too, SIZE_MAX, &run)) {
+		nr += run.nr;
+		evict(&run);
+	}
+	return nr << HKM_SLOT_SHIFT;
+}
+
+void hkm_whale_pin(void *ptr, bool on)
+{
+	uint32_t old = look_up(ptr, "pin");
+
+	take_back(ptr, on ? old | RUN_PINNED : old & ~RUN_PINNED, "pin");
+}
+
 void hkm_whale_heap_stats(struct hkm_heap_stats *st)
 {
-	hkm_ring_get_stats(&cache, &st->ring, &st->idle_bytes);
-	st->backend = read_once(&last_backend);
-	st->live_bytes = read_once(&live_bytes);
-	st->lost = read_once(&lost);
+	struct hkm_lane sum;
+
+	hkm_lane_sum(&sum);
+	*st = (struct hkm_heap_stats){
+		.ring = {
+			.hits = sum.hits,
+			.misses = sum.misses,
+			.puts = sum.puts,
+			.evictions = sum.evictions,
+			.cached = sum.cached,
+			.slots = hkm_cache_capacity(),
+		},
+		.backend = hkm_supply_backend(),
+		.live_bytes = sum.live_slots << HKM_SLOT_SHIFT,
+		.idle_bytes = sum.idle << HKM_SLOT_SHIFT,
+		.lost = sum.lost,
+		.live = sum.live,
+	};
 }

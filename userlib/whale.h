@@ -13,7 +13,7 @@
 #include <hakmem.h>
 
 /*
- * hkm_whale_open - sources and cache as @cfg says; @cfg->slots is not 0. With
+ * hkm_whale_open - sources and cache as @cfg says, in which 0 means 0. With
  * HKM_SOURCE_AUTO a device that cannot be opened is no error. 0; -EALREADY;
  * -ENOMEM; with HKM_SOURCE_REGION why the device cannot be used.
  * Under hkm_setup_lock.
@@ -28,11 +28,35 @@ void hkm_whale_close(void);
 
 bool hkm_whale_is_open(void);
 
-/* hkm_whale_alloc - at least @size bytes, aligned to a slot, or NULL */
-void *hkm_whale_alloc(size_t size);
+#define HKM_WHALE_ZERO	(1U << 0)	/* reads as zeroes */
+#define HKM_WHALE_ANON	(1U << 1)	/* of anonymous memory */
 
-/* hkm_whale_free - false when @ptr is not in any source; abort on a wild one */
-bool hkm_whale_free(void *ptr);
+/* hkm_whale_alloc - at least @size bytes, aligned to a slot, or NULL */
+void *hkm_whale_alloc(size_t size, unsigned int flags);
+
+/*
+ * These are for pointers into the window; one that is not the start of a live
+ * whale is reported in the name of @who, and the process is aborted.
+ *
+ * hkm_whale_size - how many bytes it has
+ * hkm_whale_resize - a whale of @size bytes with the same contents, here or
+ *	elsewhere, or NULL: then nothing has changed
+ */
+void hkm_whale_free(void *ptr, const char *who);
+size_t hkm_whale_size(const void *ptr, const char *who);
+void *hkm_whale_resize(void *ptr, size_t size);
+
+/* hkm_whale_pin - its idle run stays in the cache; or no longer */
+void hkm_whale_pin(void *ptr, bool on);
+
+/* hkm_whale_release - give back idle whales; how many bytes that was */
+size_t hkm_whale_release(bool pinned_too);
+
+/* hkm_whale_set_trim - who gives back what has been idle for too long */
+void hkm_whale_set_trim(enum hkm_trim how);
+
+/* hkm_whale_set_limit - on idle bytes */
+void hkm_whale_set_limit(size_t bytes);
 
 void hkm_whale_heap_stats(struct hkm_heap_stats *st);
 

@@ -15,6 +15,7 @@
  * inherited but not touch them (SIGBUS).
  */
 
+#include <malloc.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -114,6 +115,7 @@ enum hkm_source {
 
 /* what becomes of idle anonymous whales; the device leaves it to the kernel */
 enum hkm_policy {
+	HKM_POLICY_DECAY,	/* give it back when it has been idle for a time */
 	HKM_POLICY_KEEP,	/* keep the memory */
 	HKM_POLICY_DONTNEED,	/* MADV_DONTNEED at once */
 	HKM_POLICY_FREE,	/* MADV_FREE at once */
@@ -122,9 +124,13 @@ enum hkm_policy {
 /**
  * struct hkm_config - what hkm_init() may be told
  * @source: where whales come from; environment HAKMEM_SOURCE=auto|anon|region
- * @policy: environment HAKMEM_POLICY=keep|dontneed|free
- * @slots: runs the whale cache keeps; 0 takes HAKMEM_WHALE_SLOTS, else 8
+ * @policy: environment HAKMEM_POLICY=decay|keep|dontneed|free
+ * @slots: runs the whale cache keeps; 0 takes HAKMEM_WHALE_SLOTS, else 256
  * @order: environment HAKMEM_WHALE_ORDER=hot|fifo
+ * @limit: bytes the whale cache keeps; 0 takes HAKMEM_LIMIT, else an eighth of
+ *	the memory that there is, or that the memory cgroup allows
+ * @decay_ms: how long idle whales are kept with HKM_POLICY_DECAY; 0 takes
+ *	HAKMEM_DECAY_MS, else 1000
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -133,12 +139,14 @@ struct hkm_config {
 	enum hkm_policy policy;
 	size_t slots;
 	enum hkm_order order;
+	size_t limit;
+	uint32_t decay_ms;
 };
 
 /*
  * hkm_init - 0, -EINVAL for a bad @cfg, -EALREADY, -ENOMEM, or, with
- * HKM_SOURCE_REGION, why the device cannot be used. A bad value in the
- * environment is reported on stderr and its default used.
+ * HKM_SOURCE_REGION, why the device cannot be used (-EBUSY: whales began without
+ * it, and have all addresses). A bad value in the environment is reported on stderr and its default used.
  */
 int hkm_init(const struct hkm_config *cfg);
 
@@ -146,13 +154,95 @@ int hkm_init(const struct hkm_config *cfg);
 void hkm_shutdown(void);
 
 /*
- * hkm_malloc - @size bytes; from HKM_WHALE_MIN up a run of whole 2 MiB slots,
- * aligned to 2 MiB, below that libc's malloc. NULL with errno ENOMEM.
+ * The malloc family. From the threshold up (HKM_WHALE_MIN, unless
+ * HAKMEM_WHALE_THRESHOLD says otherwise) a block is a whale: a run of whole 2 MiB
+ * slots, aligned to 2 MiB. Below it everything is libc's, and so are blocks that
+ * want an alignment of more than 2 MiB. Each is as its namesake in malloc(3),
+ * posix_memalign(3) and so on.
  */
 void *hkm_malloc(size_t size);
+void *hkm_calloc(size_t nr, size_t size);
+void *hkm_realloc(void *ptr, size_t size);
+void *hkm_reallocarray(void *ptr, size_t nr, size_t size);
+void *hkm_memalign(size_t align, size_t size);
+void *hkm_aligned_alloc(size_t align, size_t size);
+int hkm_posix_memalign(void **ptr, size_t align, size_t size);
+void *hkm_valloc(size_t size);
+void *hkm_pvalloc(size_t size);
 
-/* hkm_free - of hkm_malloc() only. NULL is allowed. errno is kept. */
+/*
+ * hkm_free - of this family or of libc's. NULL is allowed. errno is kept. The
+ * others are C23's, and take their word for nothing.
+ */
 void hkm_free(void *ptr);
+void hkm_free_sized(void *ptr, size_t size);
+void hkm_free_aligned_sized(void *ptr, size_t align, size_t size);
+
+size_t hkm_malloc_usable_size(void *ptr);
+
+/*
+ * hkm_alloc_batch - @n blocks of @size bytes each, as hkm_malloc() gives them,
+ * into @ptrs. How many there are: fewer than @n where memory ran out, and the rest
+ * of @ptrs is NULL. -ENOMEM where there is none at all, -EINVAL where @n is more
+ * than INT_MAX; @n may be 0. What cannot be taken from idle whales is one call to
+ * the kernel, or a few.
+ */
+int hkm_alloc_batch(void **ptrs, size_t n, size_t size);
+
+/*
+ * hkm_free_batch - hkm_free() of the @n blocks in @ptrs, of any sizes, in any
+ * order, NULL allowed. Neighbours become idle together. @ptrs is all NULL then.
+ */
+void hkm_free_batch(void **ptrs, size_t n);
+
+/* hkm_malloc_trim - whales first, then libc; 1 if anything went back */
+int hkm_malloc_trim(size_t pad);
+
+/* hkm_mallinfo2 - libc's, with whales among the mapped blocks */
+struct mallinfo2 hkm_mallinfo2(void);
+void hkm_malloc_stats(void);
+
+/* hkm_set_limit - most bytes of idle whales, from now on */
+void hkm_set_limit(size_t bytes);
+
+/* who gives idle anonymous whales back in time; the device leaves it to the kernel */
+enum hkm_trim {
+	HKM_TRIM_OFF,		/* the calls of the program, as they come */
+	HKM_TRIM_THREAD,	/* a thread, while something is idle */
+	HKM_TRIM_PSI,		/* a thread, all of it when memory is short */
+};
+
+/*
+ * hkm_set_trim - from now on, with the decay that the heap was set up with;
+ * environment HAKMEM_TRIM=off|thread|psi. 0 or -EINVAL. Where the kernel does not
+ * report pressure to this process, HKM_TRIM_PSI is HKM_TRIM_THREAD.
+ */
+int hkm_set_trim(enum hkm_trim how);
+
+/**
+ * hkm_low_memory_fn - gives back what the program can do without
+ * @wanted: bytes of the block that cannot be had; 0 when the kernel has reported
+ *	memory pressure (HKM_TRIM_PSI; on a thread of the library then, with a
+ *	small stack and all signals blocked)
+ * @arg: as hkm_set_low_memory() was told
+ *
+ * 0: there is nothing, the block is NULL. Otherwise it is tried again. May call
+ * the heap, and is not called by calls that it makes.
+ */
+typedef int (*hkm_low_memory_fn)(size_t wanted, void *arg);
+
+/* hkm_set_low_memory - call @fn before a block of a whale's size fails; NULL: nobody */
+void hkm_set_low_memory(hkm_low_memory_fn fn, void *arg);
+
+/* hkm_release_all - give back every idle whale that is not pinned; how many bytes */
+size_t hkm_release_all(void);
+
+/*
+ * hkm_pin - keep the memory of a live whale also while it is idle: it is neither
+ * trimmed nor evicted (but by hkm_shutdown()) until it is live again and unpinned.
+ * 0, or -EINVAL where @ptr is not in a whale of this heap
+ */
+int hkm_pin(void *ptr, int on);
 
 /**
  * struct hkm_heap_stats - the heap's counters
@@ -162,6 +252,7 @@ void hkm_free(void *ptr);
  * @live_bytes: whales in use
  * @idle_bytes: whales in the cache
  * @lost: cached whales that the kernel had taken back
+ * @live: number of whales in use
  */
 struct hkm_heap_stats {
 	struct hkm_whale_stats ring;
@@ -169,9 +260,13 @@ struct hkm_heap_stats {
 	uint64_t live_bytes;
 	uint64_t idle_bytes;
 	uint64_t lost;
+	uint64_t live;
 };
 
 void hkm_get_heap_stats(struct hkm_heap_stats *st);
+
+/* hkm_dump_heap_stats - the same as text, to @out (NULL: stderr) */
+void hkm_dump_heap_stats(FILE *out);
 
 /* ---- timing --------------------------------------------------------------- */
 

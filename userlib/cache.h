@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HKM_CACHE_H
+#define HKM_CACHE_H
+
+/*
+ * Idle runs of the heap. Everything here is safe from any thread, and nothing
+ * takes a lock or enters the kernel but hkm_cache_merge().
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+#include <sys/single_threaded.h>
+
+#include <hakmem.h>
+
+#include "compiler.h"
+
+#define HKM_CACHE_DEFAULT 256	/* runs */
+
+/* Slot numbers and lengths have 24 bits each: a window of 32 TiB. */
+#define HKM_RUN_BITS 24
+#define HKM_RUN_MAX ((size_t)1 << HKM_RUN_BITS)
+
+#define HKM_RUN_ZERO	(1U << 0)	/* reads as zeroes */
+#define HKM_RUN_PINNED	(1U << 1)	/* not to be evicted */
+
+struct hkm_run {
+	size_t first;		/* slot of the window */
+	size_t nr;
+	unsigned int flags;
+};
+
+/**
+ * struct hkm_lane - what a thread counts, and where it looks first
+ *
+ * There are fewer lanes than there may be threads, so counters are added to
+ * atomically; they mean something only as a sum over all lanes.
+ */
+struct hkm_lane {
+	uint64_t hits;
+	uint64_t misses;
+	uint64_t puts;
+	uint64_t joined;	/* puts when neighbours were last joined */
+	uint64_t evictions;
+	uint64_t lost;
+	uint64_t cached;	/* runs */
+	uint64_t idle;		/* slots */
+	uint64_t live;		/* whales */
+	uint64_t live_slots;
+	uint64_t unchecked;	/* slots put since the cap was looked at */
+	uint64_t seq;
+	uint32_t line;
+} __attribute__((aligned(128)));
+
+struct hkm_lane *hkm_lane_assign(void);
+extern __thread struct hkm_lane *hkm_my_lane;
+
+static inline struct hkm_lane *hkm_lane(void)
+{
+	struct hkm_lane *lane = hkm_my_lane;
+
+	return likely(lane) ? lane : hkm_lane_assign();
+}
+
+/* A process that never started a thread needs no locked instruction. */
+static inline void hkm_lane_add(uint64_t *counter, uint64_t by)
+{
+	if (__libc_single_threaded)
+		write_once(counter, read_once(counter) + by);
+	else
+		__atomic_fetch_add(counter, by, __ATOMIC_RELAXED);
+}
+
+/* hkm_lane_sum - of all lanes */
+void hkm_lane_sum(struct hkm_lane *sum);
+uint64_t hkm_lane_sum_idle(void);
+
+/**
+ * struct hkm_cache_config
+ * @capacity: runs, 1 to 65536
+ * @order: which run of a length is taken first
+ * @whole: runs are neither split nor joined
+ * @border: runs that meet at this slot are not joined
+ * @evict: gets a run that made room for another
+ */
+struct hkm_cache_config {
+	size_t capacity;
+	enum hkm_order order;
+	bool whole;
+	size_t border;
+	void (*evict)(const struct hkm_run *run);
+};
+
+/*
+ * hkm_cache_open, _close - a closed cache takes no runs; what is in it stays
+ * there and can be taken. Under hkm_setup_lock.
+ */
+void hkm_cache_open(const struct hkm_cache_config *cfg);
+void hkm_cache_close(void);
+size_t hkm_cache_capacity(void);
+bool hkm_cache_is_divisible(void);
+
+/* The clock of the cache's stamps; it costs no system call. */
+static inline uint64_t hkm_cache_now_ms(void)
+{
+	struct timespec ts = { 0, 0 };
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* hkm_cache_put - false when the cache is closed: the run stays the caller's */
+bool hkm_cache_put(const struct hkm_run *run, uint64_t now_ms);
+
+/*
+ * hkm_cache_get - take a run of @nr slots, or up to a tenth more; a part of a
+ * larger one where there is none. None below slot @lowest.
+ */
+bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run);
+
+/* hkm_cache_get_at - take the @nr slots from @first on, where a run begins there */
+bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run);
+
+/*
+ * hkm_cache_get_largest - of the runs of less than @nr slots that are not below
+ * slot @lowest and not pinned, and that @suits says yes to, take the largest
+ */
+bool hkm_cache_get_largest(size_t nr, size_t lowest,
+			   bool (*suits)(const struct hkm_run *run, size_t nr),
+			   struct hkm_run *run);
+
+/*
+ * hkm_cache_pop - take the run that has been idle longest, or @most slots from
+ * its end, if that was before @before_ms, is not below slot @lowest and, unless
+ * @pinned, not pinned. Nothing where runs are whole and that one is larger.
+ */
+bool hkm_cache_pop(uint64_t before_ms, size_t lowest, bool pinned, size_t most,
+		   struct hkm_run *run);
+
+/* hkm_cache_oldest - since when the run has been idle that a pop would take */
+bool hkm_cache_oldest(size_t lowest, uint64_t *ms);
+
+/* hkm_cache_merge - join neighbours; were there any? */
+bool hkm_cache_merge(void);
+
+#endif /* HKM_CACHE_H */

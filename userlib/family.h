@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HKM_FAMILY_H
+#define HKM_FAMILY_H
+
+/*
+ * The malloc family, once for both of its fronts: api.c (hkm_malloc and so on,
+ * for programs that link the library) and preload.c (malloc and so on). A front
+ * says who serves what is not a whale, and is otherwise these functions.
+ *
+ * What is on the way of a small block is one comparison and a jump.
+ */
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdint.h>
+#include <unistd.h>
+
+#include "heap.h"
+#include "window.h"
+
+/* Round up to pages: libc's meaning of pvalloc(). */
+static inline bool whole_pages(size_t *size)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+	if (__builtin_add_overflow(*size, page - 1, size))
+		return false;
+	*size &= ~(page - 1);
+	return true;
+}
+
+static inline void *no_memory(void)
+{
+	errno = ENOMEM;
+	return NULL;
+}
+
+static inline void *family_malloc(size_t size)
+{
+	if (likely(size < read_once(&hkm_threshold)))
+		return hkm_next.malloc(size);
+	return hkm_heap_malloc(size);
+}
+
+static inline void *family_calloc(size_t nr, size_t each)
+{
+	size_t size;
+
+	if (unlikely(__builtin_mul_overflow(nr, each, &size)))
+		return no_memory();
+	if (likely(size < read_once(&hkm_threshold)))
+		return hkm_next.calloc(nr, each);
+	return hkm_heap_calloc(size);
+}
+
+static inline void *family_realloc(void *ptr, size_t size)
+{
+	if (likely(size < read_once(&hkm_threshold)) && !hkm_window_has(ptr))
+		return hkm_next.realloc(ptr, size);
+	return hkm_heap_realloc(ptr, size);
+}
+
+static inline void *family_reallocarray(void *ptr, size_t nr, size_t each)
+{
+	size_t size;
+
+	if (unlikely(__builtin_mul_overflow(nr, each, &size)))
+		return no_memory();
+	return family_realloc(ptr, size);
+}
+
+static inline void *family_memalign(size_t align, size_t size)
+{
+	if (likely(size < read_once(&hkm_threshold)) || align > HKM_WHALE_MIN)
+		return hkm_next.memalign(align, size);
+	return hkm_heap_memalign(align, size);
+}
+
+/* errno is not how this one reports, so it is kept */
+static inline int family_posix_memalign(void **ptr, size_t align, size_t size)
+{
+	int saved = errno;
+	void *block;
+
+	if (!align || align & (align - 1) || align % sizeof(void *))
+		return EINVAL;
+	block = family_memalign(align, size);
+	errno = saved;
+	if (!block)
+		return ENOMEM;
+	*ptr = block;
+	return 0;
+}
+
+static inline void *family_valloc(size_t size)
+{
+	return family_memalign((size_t)sysconf(_SC_PAGESIZE), size);
+}
+
+static inline void *family_pvalloc(size_t size)
+{
+	if (!whole_pages(&size))
+		return no_memory();
+	return family_valloc(size);
+}
+
+static inline size_t family_usable_size(void *ptr)
+{
+	if (hkm_window_has(ptr))
+		return hkm_heap_usable_size(ptr);
+	return hkm_next.usable_size(ptr);
+}
+
+/* 1 when memory went back, as libc's */
+static inline int family_trim(size_t pad)
+{
+	int trimmed = hkm_heap_trim();
+
+	return hkm_next.trim(pad) | trimmed;
+}
+
+#endif /* HKM_FAMILY_H */

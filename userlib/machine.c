@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+/*
+ * How much memory there is, and of what kind.
+ *
+ * A limit of any cgroup above this process binds, so all of them are read, from
+ * the process's own up to the root of what it can see. cgroup v2 only: under v1,
+ * and where there is no /proc or /sys, the machine's memory is taken.
+ */
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "compiler.h"
+#include "machine.h"
+#include "sys.h"
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
+#define THP_ROOT "/sys/kernel/mm/transparent_hugepage"
+
+static struct hkm_machine machine;
+static bool learned;
+
+/* A decimal number, or what "max" means. */
+static uint64_t read_limit(const char *path)
+{
+	char text[32];
+	uint64_t limit = 0;
+	long len = hkm_sys_read_file(path, text, sizeof(text) - 1);
+
+	for (long i = 0; i < len && text[i] >= '0' && text[i] <= '9'; i++)
+		limit = limit * 10 + (uint64_t)(text[i] - '0');
+	return limit ? limit : UINT64_MAX;
+}
+
+/* The line "0::/path" of /proc/self/cgroup; its path, or NULL. */
+static char *own_cgroup(char *text)
+{
+	char *line = strncmp(text, "0::/", 4) ? strstr(text, "\n0::/") : text;
+	char *path, *end;
+
+	if (!line)
+		return NULL;
+	path = strchr(line, '/');
+	end = strchr(path, '\n');
+	if (end)
+		*end = '\0';
+	return path;
+}
+
+static uint64_t cgroup_limit(void)
+{
+	char text[1024], file[1100], *path, *slash;
+	uint64_t least = UINT64_MAX, limit;
+	long len = hkm_sys_read_file("/proc/self/cgroup", text,
+				     sizeof(text) - 1);
+
+	if (len <= 0)
+		return least;
+	text[len] = '\0';
+	path = own_cgroup(text);
+	while (path) {
+		snprintf(file, sizeof(file), CGROUP_ROOT "%s/memory.max", path);
+		limit = read_limit(file);
+		if (limit < least)
+			least = limit;
+		slash = strrchr(path, '/');
+		if (!slash || !*path)
+			break;
+		*slash = '\0';
+	}
+	return least;
+}
+
+static bool file_has(const char *path, const char *word)
+{
+	char text[128];
+	long len = hkm_sys_read_file(path, text, sizeof(text) - 1);
+
+	if (len <= 0)
+		return false;
+	text[len] = '\0';
+	return strstr(text, word);
+}
+
+/* The size's own setting counts, which kernels before 6.8 do not have. */
+static bool has_huge_pages(void)
+{
+	static const char own[] = THP_ROOT "/hugepages-2048kB/enabled";
+	const char *path = THP_ROOT "/enabled";
+
+	if (hkm_sys_thp_is_disabled())
+		return false;
+	if (file_has(own, "[always]") || file_has(own, "[madvise]"))
+		return true;
+	return !file_has(own, "[never]") &&
+	       (file_has(path, "[always]") || file_has(path, "[madvise]"));
+}
+
+/* Two threads at once learn the same. */
+const struct hkm_machine *hkm_machine_learn(void)
+{
+	struct hkm_machine m;
+
+	if (load_acquire(&learned))
+		return &machine;
+	m.ram = hkm_sys_ram();
+	m.address_space = hkm_sys_address_space();
+	m.memory = cgroup_limit();
+	if (m.memory > m.ram)
+		m.memory = m.ram;
+	m.huge = has_huge_pages();
+	m.strict = file_has("/proc/sys/vm/overcommit_memory", "2");
+	write_once(&machine.ram, m.ram);
+	write_once(&machine.address_space, m.address_space);
+	write_once(&machine.memory, m.memory);
+	write_once(&machine.huge, m.huge);
+	write_once(&machine.strict, m.strict);
+	store_release(&learned, true);
+	return &machine;
+}

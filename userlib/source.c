@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Who has which part of the window.
+ *
+ * The device's arena begins at the window's first slot and is at most half of
+ * it; anonymous memory has the rest, or all where there is no device. The border
+ * is fixed before the first whale of either is made, and so is what is open: a
+ * source once open stays so for the rest of the process.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "env.h"
+#include "heap.h"
+#include "lock.h"
+#include "machine.h"
+#include "source.h"
+#include "sys.h"
+
+struct hkm_backend *hkm_source_low, *hkm_source_high;
+size_t hkm_source_border;
+
+static const char *const thp_words[] = { "auto", "on", "off", NULL };
+
+/* Atomic, each for itself. */
+static enum hkm_policy policy;	/* of the anonymous source when it is opened */
+static bool use_region;
+
+static unsigned int anon_flags(void)
+{
+	unsigned int flags = hkm_env_flag("HAKMEM_GUARD") ? HKM_ANON_GUARD : 0;
+
+	if (!hkm_machine_learn()->strict)
+		flags |= HKM_ANON_STAY;
+	switch (hkm_env_choice("HAKMEM_THP", thp_words, 0)) {
+	case 0:
+		return flags | (hkm_machine_learn()->huge ? HKM_ANON_THP : 0);
+	case 1:
+		return flags | HKM_ANON_THP;
+	default:
+		return flags | HKM_ANON_NO_THP;
+	}
+}
+
+static void open_anon(void)
+{
+	size_t nr = (hkm_window.size >> HKM_SLOT_SHIFT) - hkm_source_border;
+	struct hkm_backend *be;
+
+	if (!hkm_anon_open(hkm_slot_address(hkm_source_border), nr,
+			   read_once(&policy), anon_flags(), &be))
+		store_release(&hkm_source_high, be);
+}
+
+struct hkm_backend *hkm_source_anon(void)
+{
+	struct hkm_backend *be = load_acquire(&hkm_source_high);
+
+	if (likely(be))
+		return be;
+	hkm_lock(&hkm_setup_lock);
+	if (!hkm_source_high)
+		open_anon();
+	be = hkm_source_high;
+	hkm_unlock(&hkm_setup_lock);
+	return be;
+}
+
+struct hkm_backend *hkm_source_region(void)
+{
+	return read_once(&use_region) ? load_acquire(&hkm_source_low) : NULL;
+}
+
+/* Limits and shortages pass; any other error will be there next time, too. */
+void hkm_source_failed(int err)
+{
+	static bool told;
+
+	if (err == -ENOMEM || err == -EDQUOT || err == -ENOSPC || err == -EPERM)
+		return;
+	if (__atomic_exchange_n(&told, true, __ATOMIC_RELAXED) || !hkm_verbose())
+		return;
+	hkm_message(HKM_DEVICE ": lost (%s); new whales are anonymous memory, live ones are not affected",
+		    strerrordesc_np(-err));
+}
+
+static const char *device_advice(int err)
+{
+	switch (err) {
+	case -ENOENT:
+	case -ENXIO:
+	case -ENODEV:
+		return "load the module with modprobe hakmem_region";
+	case -EACCES:
+	case -EPERM:
+		return "add this user to the group hakmem";
+	case -EPROTONOSUPPORT:
+		return "module and library are of different versions: update both";
+	case -EOPNOTSUPP:
+		return "huge pages are disabled for this process by prctl()";
+	case -EBUSY:
+		return "this process began without it";
+	default:
+		return "see the kernel's log";
+	}
+}
+
+static int open_arena(uint64_t features)
+{
+	size_t half = hkm_window.size >> HKM_SLOT_SHIFT >> 1;
+	struct hkm_backend *be;
+	int err;
+
+	if (hkm_source_high)
+		return -EBUSY;
+	err = hkm_region_open((void *)hkm_window.base, half, features, &be);
+	if (err)
+		return err;
+	hkm_source_border = be->nr_slots;
+	store_release(&hkm_source_low, be);
+	return 0;
+}
+
+static int open_region(enum hkm_source source)
+{
+	static bool told;
+	int err;
+
+	if (hkm_source_low)
+		return 0;
+	if (source == HKM_SOURCE_REGION)
+		return open_arena(0);
+	err = open_arena(hkm_front.features);
+	if (err && !told && hkm_verbose())
+		hkm_message(HKM_DEVICE ": %s; using anonymous memory, which the kernel cannot take back while it is idle: %s",
+			    strerrordesc_np(-err), device_advice(err));
+	told = true;
+	return err;
+}
+
+int hkm_source_open(const struct hkm_config *cfg)
+{
+	int err = hkm_window_open();
+
+	if (err)
+		return err;
+	write_once(&policy, cfg->policy);
+	if (hkm_source_high)
+		hkm_anon_set_policy(hkm_source_high, cfg->policy);
+
+	err = -ENODEV;
+	if (cfg->source != HKM_SOURCE_ANON && !hkm_env_flag("HAKMEM_GUARD"))
+		err = open_region(cfg->source);
+	write_once(&use_region, !err);
+	return cfg->source == HKM_SOURCE_REGION ? err : 0;
+}

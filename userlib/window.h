@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef HKM_WINDOW_H
+#define HKM_WINDOW_H
+
+/*
+ * The process's window: the one range of addresses that all whales are in.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "compiler.h"
+
+/**
+ * struct hkm_window - a range of addresses; it never moves and never shrinks
+ * @base: aligned to a slot; fixed once @size is not 0
+ * @size: in bytes; stored last, with release
+ */
+struct hkm_window {
+	uintptr_t base;
+	size_t size;
+};
+
+extern struct hkm_window hkm_window;
+
+/* hkm_window_has - is @ptr ours? NULL never is. */
+static inline bool hkm_window_has(const void *ptr)
+{
+	/* Acquire: pairs with the release in hkm_window_open(). */
+	size_t size = load_acquire(&hkm_window.size);
+
+	return (uintptr_t)ptr - hkm_window.base < size;
+}
+
+/*
+ * hkm_window_open - reserve the window, of a size that suits the machine, halved
+ * until it can be had. 0, also when that was done before, or a negative errno.
+ * Under hkm_setup_lock.
+ */
+int hkm_window_open(void);
+
+/*
+ * hkm_window_reserve - @nr_slots slots of closed address space, aligned to a
+ * slot. 0 or a negative errno.
+ */
+int hkm_window_reserve(size_t nr_slots, char **base);
+
+/* hkm_window_shut - close a part again: its memory goes back. 0 or -errno */
+int hkm_window_shut(void *at, size_t size);
+
+/* hkm_default_slots - twice the RAM, but no more than half of RLIMIT_AS */
+size_t hkm_default_slots(void);
+
+#endif /* HKM_WINDOW_H */
