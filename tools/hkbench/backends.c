@@ -13,6 +13,17 @@
 
 #include "hkbench.h"
 
+static void read_block(const void *p, size_t size)
+{
+	const uint64_t *v = p;
+	uint64_t sum = 0;
+
+	for (size_t i = 0; i < size / sizeof(*v); i++)
+		sum += v[i];
+	/* somebody may want to know: keep the compiler from skipping it */
+	__asm__ volatile("" : : "r"(sum));
+}
+
 void hb_touch_block(void *p, size_t size, enum hb_touch touch)
 {
 	volatile char *c = p;
@@ -29,6 +40,9 @@ void hb_touch_block(void *p, size_t size, enum hb_touch touch)
 		memset(p, 0x5a, size);
 		/* the block is freed next: keep the compiler from noticing */
 		__asm__ volatile("" : : "r"(p) : "memory");
+		break;
+	case HB_TOUCH_READ:
+		read_block(p, size);
 		break;
 	}
 }

@@ -17,23 +17,11 @@
 #include <hakmem.h>
 #include <linux/hakmem_region.h>
 
+#include "arena.h"
 #include "hkbench.h"
 
-struct arena {
-	int fd;
-	char *base;
-	size_t size;
-	uint32_t nr;		/* slots of one block */
-	uint64_t first;		/* of the block handed out now */
-	/* for `region` only */
-	struct hkr_control *control;
-	size_t control_size;
-	uint64_t *words;	/* of the block */
-	uint64_t hits, misses, puts;
-};
-
 /* map the arena at a multiple of 2 MiB, as the device demands */
-static int map_arena(struct arena *a, uint64_t offset)
+static int map_arena(struct hb_arena *a, uint64_t offset)
 {
 	uintptr_t at;
 	void *window, *p;
@@ -54,7 +42,7 @@ static int map_arena(struct arena *a, uint64_t offset)
 static int arena_open(struct hb_ctx *c)
 {
 	struct hkr_setup setup = { .size = sizeof(setup) };
-	struct arena *a = calloc(1, sizeof(*a));
+	struct hb_arena *a = calloc(1, sizeof(*a));
 	uint64_t t[4];
 	int err;
 
@@ -69,6 +57,10 @@ static int arena_open(struct hb_ctx *c)
 		goto free_arena;
 	}
 	setup.nr_slots = a->nr;
+	if (c->no_decay) {
+		setup.flags = HKR_SETUP_DECAY;
+		setup.idle_decay_ms = -1;
+	}
 	err = hkm_sys_region_setup(a->fd, &setup);
 	t[2] = hb_tsc();
 	if (err < 0)
@@ -92,35 +84,46 @@ free_arena:
 	return err;
 }
 
-static int handout_how(struct arena *a, uint32_t flags, uint64_t at)
+/* 0 or -errno; @req gets the first slot */
+static int handout_req(struct hb_arena *a, struct hkr_handout_req *req)
 {
-	struct hkr_handout_req req = {
-		.nr_slots = a->nr,
-		.flags = HKR_HANDOUT_COMMIT | flags,
-		.node = HKR_NODE_ANY,
-		.first = at,
-	};
 	struct hkr_handout call = {
 		.size = sizeof(call),
 		.nr = 1,
-		.reqs = (uintptr_t)&req,
+		.reqs = (uintptr_t)req,
 	};
 	int ret = hkm_sys_region_handout(a->fd, &call);
 
-	if (ret < 0)
-		return ret;
-	if (req.result)
-		return req.result;
-	a->first = req.first;
-	return 0;
+	return ret < 0 ? ret : req->result;
 }
 
-static int handout(struct arena *a)
+int hb_arena_handout_at(struct hb_arena *a, uint64_t first, uint32_t nr)
 {
-	return handout_how(a, 0, 0);
+	struct hkr_handout_req req = {
+		.nr_slots = nr,
+		.flags = HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT,
+		.node = HKR_NODE_ANY,
+		.first = first,
+	};
+
+	return handout_req(a, &req);
 }
 
-static int recycle(struct arena *a, uint32_t mode)
+static int handout(struct hb_arena *a)
+{
+	struct hkr_handout_req req = {
+		.nr_slots = a->nr,
+		.flags = HKR_HANDOUT_COMMIT,
+		.node = HKR_NODE_ANY,
+	};
+	int err = handout_req(a, &req);
+
+	if (!err)
+		a->first = req.first;
+	return err;
+}
+
+static int recycle(struct hb_arena *a, uint32_t mode)
 {
 	struct hkr_range range = { .first = a->first, .nr_slots = a->nr };
 	struct hkr_recycle call = {
@@ -151,7 +154,7 @@ int hb_ioctl_open(struct hb_ctx *c)
 
 void *hb_ioctl_get(struct hb_ctx *c)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 	int err = handout(a);
 
 	errno = -err;
@@ -178,7 +181,7 @@ int hb_fresh_open(struct hb_ctx *c)
 
 void *hb_fresh_get(struct hb_ctx *c)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 
 	return a->base + a->first * HB_HUGE;
 }
@@ -189,7 +192,7 @@ void hb_fresh_put(struct hb_ctx *c, void *p)
 	must(recycle(c->priv, HKR_RECYCLE_FRESH), "hkbench: RECYCLE FRESH");
 }
 
-static int map_words(struct arena *a)
+static int map_words(struct hb_arena *a)
 {
 	void *p = hkm_sys_mmap(NULL, a->control_size, PROT_READ | PROT_WRITE,
 			       MAP_SHARED, a->fd, HKR_OFF_CONTROL);
@@ -216,8 +219,8 @@ int hb_words_open(struct hb_ctx *c)
 /* the kernel took some of it, or there is none yet */
 static void *words_miss(struct hb_ctx *c)
 {
-	struct arena *a = c->priv;
-	int err = handout_how(a, HKR_HANDOUT_AT, 0);
+	struct hb_arena *a = c->priv;
+	int err = hb_arena_handout_at(a, 0, a->nr);
 
 	a->misses++;
 	errno = -err;
@@ -227,18 +230,11 @@ static void *words_miss(struct hb_ctx *c)
 /* every word IDLE -> BUSY; a word that is not idle was taken back */
 void *hb_words_get(struct hb_ctx *c)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 	uint32_t i, lost = 0;
 
-	for (i = 0; i < a->nr; i++) {
-		uint64_t old = __atomic_load_n(&a->words[i], __ATOMIC_RELAXED);
-
-		if (HKR_WORD_STATE(old) != HKR_WORD_IDLE ||
-		    !__atomic_compare_exchange_n(&a->words[i], &old,
-				HKR_WORD_MAKE(HKR_WORD_BUSY, 0, HKR_WORD_GEN(old)),
-				false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-			lost++;
-	}
+	for (i = 0; i < a->nr; i++)
+		lost += !hb_word_reuse(&a->words[i]);
 	if (__builtin_expect(lost, 0))
 		return words_miss(c);
 	a->hits++;
@@ -247,24 +243,19 @@ void *hb_words_get(struct hb_ctx *c)
 
 void hb_words_put(struct hb_ctx *c, void *p)
 {
-	struct arena *a = c->priv;
-	uint64_t epoch = __atomic_load_n(&a->control->epoch, __ATOMIC_RELAXED);
+	struct hb_arena *a = c->priv;
+	uint64_t epoch = hb_arena_epoch(a);
 	uint32_t i;
 
 	(void)p;
-	for (i = 0; i < a->nr; i++) {
-		uint64_t gen = HKR_WORD_GEN(a->words[i]);
-
-		__atomic_store_n(&a->words[i],
-				 HKR_WORD_MAKE(HKR_WORD_IDLE, epoch, gen),
-				 __ATOMIC_RELEASE);
-	}
+	for (i = 0; i < a->nr; i++)
+		hb_word_idle(&a->words[i], epoch);
 	a->puts++;
 }
 
 void hb_words_counters(struct hb_ctx *c, struct hb_counters *now)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 
 	now->hits = a->hits;
 	now->misses = a->misses;
@@ -274,7 +265,7 @@ void hb_words_counters(struct hb_ctx *c, struct hb_counters *now)
 
 void hb_arena_close(struct hb_ctx *c)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 
 	hkm_sys_munmap(a->base, a->size);
 	if (a->control)
@@ -285,7 +276,7 @@ void hb_arena_close(struct hb_ctx *c)
 
 void hb_arena_counters(struct hb_ctx *c, struct hb_counters *now)
 {
-	struct arena *a = c->priv;
+	struct hb_arena *a = c->priv;
 	struct hkr_stats st = { .size = sizeof(st) };
 
 	if (hkm_sys_region_stats(a->fd, &st) < 0)

@@ -40,6 +40,37 @@ struct hb_result *hb_add_result(const char *scenario, const char *backend)
 	r->pmd_fraction = r->rss_after = NAN;
 	r->open_ns = r->setup_ns = r->mmap_ns = NAN;
 	r->start_ns = r->exec_ns = r->cycles = NAN;
+	r->paired_time = r->paired_cpu = NAN;
+	r->ns_p999 = r->ns_max = NAN;
+	r->requested_peak = r->rss_peak = r->rss_idle = r->rss_call = NAN;
+	r->stalls_per_op = r->single_fraction = NAN;
+	return r;
+}
+
+struct hb_pressure *hb_add_pressure(const char *backend)
+{
+	struct hb_book *b = &hb_book;
+	struct hb_pressure *p;
+
+	b->pressure = grow(b->pressure, b->nr_pressure, sizeof(*p));
+	p = &b->pressure[b->nr_pressure++];
+	memset(p, 0, sizeof(*p));
+	p->backend = backend;
+	p->ms_to_get = p->slots_needed = NAN;
+	p->reuse_kept_ns = p->reuse_taken_ns = NAN;
+	return p;
+}
+
+struct hb_idle *hb_add_idle(const char *backend)
+{
+	struct hb_book *b = &hb_book;
+	struct hb_idle *r;
+
+	b->idle = grow(b->idle, b->nr_idle, sizeof(*r));
+	r = &b->idle[b->nr_idle++];
+	memset(r, 0, sizeof(*r));
+	r->backend = backend;
+	r->back_percent = r->back_ms = NAN;
 	return r;
 }
 
@@ -88,9 +119,24 @@ const struct hb_result *hb_reference(const struct hb_result *r,
 	return NULL;
 }
 
+bool hb_listed(const char *name)
+{
+	const char *p = hb_opt.backend_list;
+	size_t len = strlen(name);
+
+	if (!p)
+		return true;
+	for (; *p; p += strspn(p, ",")) {
+		if (strcspn(p, ",") == len && !memcmp(p, name, len))
+			return true;
+		p += strcspn(p, ",");
+	}
+	return false;
+}
+
 const char *hb_touch_str(enum hb_touch touch)
 {
-	static const char *const str[] = { "none", "page", "full" };
+	static const char *const str[] = { "none", "page", "full", "read" };
 
 	return str[touch];
 }

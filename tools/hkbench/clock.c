@@ -99,6 +99,33 @@ double hb_percentile(struct hb_samples *s, double percent)
 	return (double)s->v[rank ? rank - 1 : 0];
 }
 
+double hb_median_from(const struct hb_samples *s, size_t from)
+{
+	struct hb_samples part = { 0 };
+	double m;
+
+	for (size_t i = from; i < s->n; i++)
+		hb_samples_add(&part, s->v[i]);
+	m = hb_percentile(&part, 50);
+	hb_samples_free(&part);
+	return m;
+}
+
+static int compare_double(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+double hb_median(double *v, size_t n)
+{
+	if (!n)
+		return NAN;
+	qsort(v, n, sizeof(*v), compare_double);
+	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
 double hb_mean(const struct hb_samples *s)
 {
 	double sum = 0;

@@ -31,7 +31,9 @@
 #define HB_LANES_MAX	32
 #define HB_SAMPLES_MAX	16384
 
-enum hb_touch { HB_TOUCH_NONE, HB_TOUCH_PAGE, HB_TOUCH_FULL, HB_TOUCH_NR };
+enum hb_touch {
+	HB_TOUCH_NONE, HB_TOUCH_PAGE, HB_TOUCH_FULL, HB_TOUCH_READ, HB_TOUCH_NR
+};
 enum hb_phase { HB_COLD, HB_STEADY };
 enum hb_mode { HB_PLAIN, HB_BURST, HB_SUSTAINED };
 
@@ -63,6 +65,10 @@ void hb_samples_free(struct hb_samples *s);
 /* @percent of the samples are at most this; exact (nearest rank); NAN if none */
 double hb_percentile(struct hb_samples *s, double percent);
 double hb_mean(const struct hb_samples *s);
+/* of the samples from number @from on */
+double hb_median_from(const struct hb_samples *s, size_t from);
+/* sorts @v; NAN if there are none */
+double hb_median(double *v, size_t n);
 
 /* ---- syscount.c: system calls of this thread, counted by the kernel's help ---- */
 
@@ -103,6 +109,7 @@ struct hb_ctx {
 	size_t map_len;
 	void *block;
 	uint64_t open_ns, setup_ns, mmap_ns;	/* of the device, when opened */
+	bool no_decay;		/* idle slots are taken under pressure only */
 	void *priv;
 };
 
@@ -189,12 +196,14 @@ struct hb_machine {
 };
 
 void hb_machine_read(struct hb_machine *m);
+/* a virtual machine without a disk: its root is the initramfs */
+bool hb_throwaway_guest(void);
 
 /* ---- results ---- */
 
 /* a number that was not measured is NAN, and null in JSON */
 struct hb_result {
-	char scenario[8];
+	char scenario[12];
 	const char *backend;
 	char note[96];
 	size_t size;
@@ -202,6 +211,7 @@ struct hb_result {
 	enum hb_phase phase;
 	enum hb_mode mode;
 	unsigned int burst;	/* operations of a burst */
+	unsigned int batch;	/* blocks of a batch; figures are for each */
 	unsigned int threads;
 	uint64_t iterations;	/* of this row: asked for (cold), done (steady) */
 	uint64_t n;		/* samples behind ns_* */
@@ -215,16 +225,72 @@ struct hb_result {
 	double bytes_zeroed, zero_ns_per_slot, pmd_fraction, rss_after;
 	/* scenario cold */
 	double open_ns, setup_ns, mmap_ns, start_ns, exec_ns;
+	/* scenario zeroing */
+	enum { HB_ZERO_ANY, HB_ZERO_OFF, HB_ZERO_ON } background;
+	size_t pairs;		/* on against off, as the next two */
+	double paired_time, paired_cpu;
+	/* scenario scattered */
+	double ns_p999, ns_max, stalls_per_op, single_fraction;
+	uint64_t failed;
+	/* scenario peers */
+	double requested_peak, rss_peak, rss_idle, rss_call;
 	/* scenario ring */
 	char figure[64];
 	double cycles;
 };
 
 struct hb_skip {
-	char scenario[8];
+	char scenario[12];
 	const char *backend;
 	size_t size;
 	char why[96];
+};
+
+/*
+ * Scenario pressure: one run. Slots are those of all owners, and for them
+ * idle = kept + taken + dead + corrupted ones.
+ */
+struct hb_pressure {
+	const char *backend;
+	bool stopped;		/* the owners, by SIGSTOP */
+	bool drain;		/* to the last slot, not for a fixed need */
+	unsigned int run;
+	uint64_t need, got;	/* bytes of the needy process */
+	uint64_t oom_kills;	/* as the kernel counts them */
+	uint64_t owners_killed, needy_killed;	/* by the kernel */
+	uint64_t failed;	/* processes that hung or crashed */
+	double ms_to_get;	/* NAN: it was killed */
+	uint64_t slots_idle, slots_kept, slots_taken;
+	uint64_t slots_dead;	/* gone with their owner */
+	uint64_t slots_corrupted;	/* idle or in use, wrong contents */
+	uint64_t slots_busy, slots_busy_lost;
+	double slots_needed;	/* what the machine had left did not cover */
+	double reuse_kept_ns, reuse_taken_ns;	/* medians */
+};
+
+/* all runs alike: sums of counts, medians of times */
+struct hb_pressure_row {
+	struct hb_pressure sum;
+	unsigned int runs, got_it;
+	double ms_to_get_p90;
+	double obtained;	/* drain: least part of the idle slots; or NAN */
+};
+
+#define HB_IDLE_SAMPLES	64
+
+/* scenario idle: one process, from its free on */
+struct hb_idle {
+	const char *backend;
+	bool stopped;
+	unsigned int run;
+	uint64_t size;
+	unsigned int decay_ms, tick_ms;
+	double back_percent;	/* at decay + 2 ticks */
+	double back_ms;		/* all back, first seen then; NAN: not seen */
+	unsigned int n;
+	double at_ms[HB_IDLE_SAMPLES];	/* after the free; the first before it */
+	uint64_t rss_kib[HB_IDLE_SAMPLES];
+	uint64_t mem_available_kib[HB_IDLE_SAMPLES];
 };
 
 struct hb_goal {
@@ -244,11 +310,17 @@ struct hb_book {
 	size_t nr_skips;
 	struct hb_goal *goals;
 	size_t nr_goals;
+	struct hb_pressure *pressure;
+	size_t nr_pressure;
+	struct hb_idle *idle;
+	size_t nr_idle;
 };
 
 extern struct hb_book hb_book;
 
 struct hb_result *hb_add_result(const char *scenario, const char *backend);
+struct hb_pressure *hb_add_pressure(const char *backend);
+struct hb_idle *hb_add_idle(const char *backend);
 void hb_add_skip(const char *scenario, const char *backend, size_t size,
 		 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* the same table: comparable with each other */
@@ -265,9 +337,18 @@ struct hb_options {
 	int touch;		/* -1: the scenario's own */
 	uint64_t iterations;	/* 0: until the time is used up */
 	bool quick, suite;
+	/* pressure, idle, scattered and peers have backends of their own */
+	const char *backend_list;	/* NULL: all */
+	unsigned int runs;	/* 0: the scenario's own */
+	unsigned int owners;
+	const char *preload;	/* peers: our own library */
+	bool mean_it;		/* also on a machine that matters */
 };
 
 extern struct hb_options hb_opt;
+
+/* scenario peers: the file that was given for an allocator, or NULL */
+const char *hb_opt_peer_path(const char *name);
 
 /* 0, or the exit status after a message */
 int hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
@@ -276,7 +357,29 @@ int hb_run_cold_phase(const char *scenario, size_t size, enum hb_touch touch);
 int hb_run_sweep(double seconds);
 int hb_run_cold(size_t size, enum hb_touch touch, unsigned int processes);
 int hb_run_ring(void);
+int hb_run_zeroing(size_t size, double seconds);
+/* the parameter that the scenario zeroing changes, as it was */
+void hb_zeroing_restore(void);
+int hb_run_scattered(double seconds);
+int hb_run_peers(double seconds);
+int hb_run_batch(double seconds);
+int hb_run_pressure(void);
+int hb_run_idle(void);
+/* their backends' names; NULL after the last */
+const char *hb_pressure_backend(size_t i);
+const char *hb_idle_backend(size_t i);
+const char *hb_scattered_backend(size_t i);
+const char *hb_peer_name(size_t i);
+/* is @name among hb_opt.backend_list? */
+bool hb_listed(const char *name);
 int hb_cold_child(const char *backend, size_t size, enum hb_touch touch);
+
+/* ---- process.c ---- */
+
+/* as fork(); a pipe each way, closed at exec */
+pid_t hb_fork(int *in, int *out);
+/* zeroed, and shared with the processes that are forked later */
+void *hb_map_shared(size_t size);
 
 /* ---- lane.c ---- */
 
@@ -296,10 +399,11 @@ struct hb_lane {
 	pid_t pid;
 	int to, from;		/* pipes */
 	struct hb_lane_shm *shm;
+	bool thread_off;	/* the zeroing thread is: not to be waited for */
 	bool open, failed;
 	char why[96];
 	struct hb_samples first, hot;
-	uint64_t ops, faults, cpu_ns, zero_ns, zero_bytes;
+	uint64_t ops, first_faults, hot_faults, cpu_ns, zero_ns, zero_bytes;
 	bool zero_known;
 	struct hb_counters counters;
 	struct hb_calls calls;
@@ -333,8 +437,24 @@ const char *hb_touch_str(enum hb_touch touch);
 const char *hb_mode_str(enum hb_mode mode);
 void hb_size_str(char *buf, size_t room, size_t size);
 void hb_report(FILE *out, const struct hb_book *book);
+void hb_report_zeroing(FILE *out, const struct hb_book *book);
+void hb_report_peers(FILE *out, const struct hb_book *book);
+void hb_judge_peers(struct hb_book *book);
+void hb_report_scattered(FILE *out, const struct hb_book *book);
+void hb_report_batch(FILE *out, const struct hb_book *book);
 void hb_report_machine(FILE *out, const struct hb_machine *m);
 void hb_judge(struct hb_book *book);
+struct hb_goal *hb_add_goal(struct hb_book *book, const char *figure,
+			    double value, bool at_least, double limit);
+void hb_judge_memory(struct hb_book *book);
+/* pressure_out.c, idle_out.c */
+size_t hb_pressure_rows(const struct hb_book *book,
+			struct hb_pressure_row *rows, size_t room);
+void hb_report_pressure(FILE *out, const struct hb_book *book);
+void hb_csv_pressure(FILE *f, const struct hb_book *book);
+void hb_report_idle(FILE *out, const struct hb_book *book);
+void hb_csv_idle(FILE *f, const struct hb_book *book);
+const char *hb_ns_str(char buf[24], double ns);
 int hb_write_json(const char *path, const struct hb_book *book);
 int hb_write_csv(const char *path, const struct hb_book *book);
 /* one goals table of several result files */

@@ -72,6 +72,8 @@ static json_t *result_json(const struct hb_result *r)
 		set_str(o, "mode", hb_mode_str(r->mode));
 	if (r->mode == HB_BURST)
 		set_int(o, "burst", r->burst);
+	if (r->batch)
+		set_int(o, "batch", r->batch);
 	set_int(o, "threads", r->threads);
 	set_int(o, "iterations", r->iterations);
 	set_int(o, "n", r->n);
@@ -112,10 +114,100 @@ static json_t *result_json(const struct hb_result *r)
 	set_known(o, "mmap_ns", r->mmap_ns);
 	set_known(o, "start_ns", r->start_ns);
 	set_known(o, "exec_to_exit_ns", r->exec_ns);
+	if (r->background != HB_ZERO_ANY)
+		json_object_set_new(o, "background",
+				    json_boolean(r->background == HB_ZERO_ON));
+	if (r->pairs)
+		set_int(o, "pairs", r->pairs);
+	set_known(o, "paired_time", r->paired_time);
+	set_known(o, "paired_cpu", r->paired_cpu);
+	set_known(o, "requested_peak", r->requested_peak);
+	set_known(o, "rss_peak", r->rss_peak);
+	set_known(o, "rss_idle", r->rss_idle);
+	set_known(o, "rss_after_call", r->rss_call);
+	if (isfinite(r->ns_p999)) {
+		set_real(o, "ns_p999", r->ns_p999);
+		set_real(o, "ns_max", r->ns_max);
+		set_int(o, "failed", r->failed);
+		set_real(o, "compact_stalls_per_op", r->stalls_per_op);
+		set_known(o, "single_fraction", r->single_fraction);
+	}
 	set_known(o, "cycles_per_call", r->cycles);
 	if (r->note[0])
 		set_str(o, "note", r->note);
 	return o;
+}
+
+/* counts are sums over the runs, times are medians of them */
+static json_t *pressure_json(const struct hb_pressure_row *row)
+{
+	const struct hb_pressure *s = &row->sum;
+	json_t *o = json_object();
+
+	set_str(o, "scenario", "pressure");
+	set_str(o, "backend", s->backend);
+	json_object_set_new(o, "stopped", json_boolean(s->stopped));
+	set_str(o, "mode", s->drain ? "drain" : "need");
+	set_int(o, "runs", row->runs);
+	set_int(o, "got_it", row->got_it);
+	set_int(o, "oom_kills", s->oom_kills);
+	set_int(o, "owners_killed", s->owners_killed);
+	set_int(o, "needy_killed", s->needy_killed);
+	set_int(o, "failed", s->failed);
+	set_real(o, "ms_to_get", s->ms_to_get);
+	set_real(o, "ms_to_get_p90", row->ms_to_get_p90);
+	set_int(o, "need_bytes", s->need);
+	set_int(o, "slots_idle", s->slots_idle);
+	set_int(o, "slots_kept", s->slots_kept);
+	set_int(o, "slots_taken", s->slots_taken);
+	if (!s->drain)
+		set_real(o, "slots_needed", s->slots_needed);
+	set_int(o, "slots_dead", s->slots_dead);
+	set_int(o, "slots_corrupted", s->slots_corrupted);
+	set_int(o, "slots_busy", s->slots_busy);
+	set_int(o, "slots_busy_lost", s->slots_busy_lost);
+	set_known(o, "obtained", row->obtained);
+	set_real(o, "reuse_kept_ns", s->reuse_kept_ns);
+	set_real(o, "reuse_taken_ns", s->reuse_taken_ns);
+	return o;
+}
+
+/* a time series: three arrays of the same length */
+static json_t *idle_json(const struct hb_idle *r)
+{
+	json_t *o = json_object(), *at = json_array(), *rss = json_array();
+	json_t *available = json_array();
+
+	for (unsigned int i = 0; i < r->n; i++) {
+		json_array_append_new(at, json_real(r->at_ms[i]));
+		json_array_append_new(rss,
+				      json_integer((json_int_t)r->rss_kib[i]));
+		json_array_append_new(available, json_integer(
+				(json_int_t)r->mem_available_kib[i]));
+	}
+	set_str(o, "scenario", "idle");
+	set_str(o, "backend", r->backend);
+	json_object_set_new(o, "stopped", json_boolean(r->stopped));
+	set_int(o, "run", r->run);
+	set_int(o, "size", r->size);
+	set_int(o, "decay_ms", r->decay_ms);
+	set_real(o, "returned_percent", r->back_percent);
+	set_real(o, "returned_ms", r->back_ms);
+	json_object_set_new(o, "at_ms", at);
+	json_object_set_new(o, "rss_kib", rss);
+	json_object_set_new(o, "mem_available_kib", available);
+	return o;
+}
+
+static void memory_json(json_t *results, const struct hb_book *book)
+{
+	struct hb_pressure_row rows[64];
+	size_t nr = hb_pressure_rows(book, rows, 64);
+
+	for (size_t i = 0; i < nr; i++)
+		json_array_append_new(results, pressure_json(&rows[i]));
+	for (size_t i = 0; i < book->nr_idle; i++)
+		json_array_append_new(results, idle_json(&book->idle[i]));
 }
 
 static json_t *goal_json(const struct hb_goal *g)
@@ -141,6 +233,7 @@ int hb_write_json(const char *path, const struct hb_book *book)
 
 	for (size_t i = 0; i < book->nr_results; i++)
 		json_array_append_new(results, result_json(&book->results[i]));
+	memory_json(results, book);
 	for (size_t i = 0; i < book->nr_skips; i++) {
 		o = json_object();
 		set_str(o, "scenario", book->skips[i].scenario);
@@ -171,12 +264,8 @@ static void csv_real(FILE *f, double value)
 		fputc(',', f);
 }
 
-int hb_write_csv(const char *path, const struct hb_book *book)
+static void csv_results(FILE *f, const struct hb_book *book)
 {
-	FILE *f = fopen(path, "we");
-
-	if (!f)
-		goto cannot_write;
 	fprintf(f, "scenario,backend,figure,size,touch,phase,mode,burst,threads,"
 		"iterations,n,ns_p50,ns_p99,ns_mean,ns_first_p50,faults_per_op,"
 		"syscalls_per_op,cpu_ns_per_op,kthread_ns_per_op,hits,misses,"
@@ -212,6 +301,21 @@ int hb_write_csv(const char *path, const struct hb_book *book)
 		csv_real(f, r->exec_ns);
 		fputc('\n', f);
 	}
+}
+
+/* one table to a file: the columns are the scenario's */
+int hb_write_csv(const char *path, const struct hb_book *book)
+{
+	FILE *f = fopen(path, "we");
+
+	if (!f)
+		goto cannot_write;
+	if (book->nr_pressure)
+		hb_csv_pressure(f, book);
+	else if (book->nr_idle)
+		hb_csv_idle(f, book);
+	else
+		csv_results(f, book);
 	if (!fclose(f))
 		return 0;
 cannot_write:

@@ -16,14 +16,12 @@
  */
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -44,7 +42,7 @@ struct cmd {
 
 struct hb_lane_shm {
 	int err;			/* negative errno of the last command */
-	uint64_t n, faults, cpu_ns;
+	uint64_t n, faults, first_faults, cpu_ns;
 	struct hb_counters counters;	/* since the last command */
 	struct hb_calls calls, close_calls;
 	bool counted;
@@ -172,6 +170,8 @@ static void run_ops(const struct hb_backend *be, struct hb_ctx *c,
 		if (err)
 			break;
 		shm->cycles[i++] = t1 - t0;
+		if (i == 1)
+			shm->first_faults = faults_now() - faults;
 		if (cmd->max_cycles && t1 - start > cmd->max_cycles)
 			break;
 	}
@@ -324,40 +324,17 @@ static bool lane_call(struct hb_lane *l, enum cmd_op op, uint64_t n,
 
 void hb_lane_start(struct hb_lane *l)
 {
-	int to[2], from[2];
-	pid_t parent = getpid();
+	int in, out;
 
 	l->open = l->failed = false;
 	l->pmd_fraction = l->rss_after = NAN;
-	l->shm = mmap(NULL, sizeof(*l->shm), PROT_READ | PROT_WRITE,
-		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (l->shm == MAP_FAILED || pipe2(to, O_CLOEXEC)) {
-		perror("hkbench: cannot start a lane");
-		exit(1);
-	}
-	if (pipe2(from, O_CLOEXEC)) {
-		perror("hkbench: cannot start a lane");
-		exit(1);
-	}
+	l->shm = hb_map_shared(sizeof(*l->shm));
 	l->shm->pmd_fraction = l->shm->rss_after = NAN;
-	fflush(NULL);
-	l->pid = fork();
-	if (l->pid < 0) {
-		perror("hkbench: fork");
-		exit(1);
-	}
-	if (!l->pid) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (getppid() != parent)
-			_exit(1);
-		close(to[1]);
-		close(from[0]);
-		lane_process(l->be, l->size, l->touch, to[0], from[1], l->shm);
-	}
-	close(to[0]);
-	close(from[1]);
-	l->to = to[1];
-	l->from = from[0];
+	l->pid = hb_fork(&in, &out);
+	if (!l->pid)
+		lane_process(l->be, l->size, l->touch, in, out, l->shm);
+	l->to = out;
+	l->from = in;
 	l->open = lane_call(l, CMD_OPEN, 0, 0);
 }
 
@@ -371,8 +348,13 @@ static void keep_samples(struct hb_lane *l, enum hb_keep keep)
 	for (uint64_t i = 0; i < shm->n; i++)
 		hb_samples_add(i || keep == HB_KEEP_ALL ? &l->hot : &l->first,
 			       shm->cycles[i]);
+	if (keep == HB_KEEP_ALL) {
+		l->hot_faults += shm->faults;
+	} else {
+		l->hot_faults += shm->faults - shm->first_faults;
+		l->first_faults += shm->first_faults;
+	}
 	l->ops += shm->n;
-	l->faults += shm->faults;
 	l->cpu_ns += shm->cpu_ns;
 	for (size_t i = 0; i < fields; i++)
 		((uint64_t *)&l->counters)[i] +=
@@ -388,7 +370,7 @@ void hb_lane_turn(struct hb_lane *l, uint64_t n, uint64_t max_ns,
 		  enum hb_keep keep)
 {
 	bool device = l->be->flags & HB_DEVICE;
-	bool zeroer = l->be->flags & HB_ZEROER;
+	bool zeroer = (l->be->flags & HB_ZEROER) && !l->thread_off;
 	struct hb_zeroing z0 = { 0 }, z1;
 
 	if (l->failed)
@@ -441,8 +423,12 @@ void hb_lane_free(struct hb_lane *l)
 void hb_lane_result(struct hb_lane *l, const char *scenario,
 		    enum hb_phase phase, uint64_t iterations)
 {
-	/* a burst of one has a first operation only */
+	/*
+	 * A burst of one has a first operation only. Otherwise that is apart:
+	 * while the others had their turns, what was idle here may have decayed.
+	 */
 	struct hb_samples *s = l->hot.n ? &l->hot : &l->first;
+	uint64_t faults = l->hot.n ? l->hot_faults : l->first_faults;
 	double ops = (double)l->ops;
 	struct hb_result *r;
 
@@ -464,7 +450,7 @@ void hb_lane_result(struct hb_lane *l, const char *scenario,
 	r->ns_p99 = hb_percentile(s, 99) * hb_ns_per_cycle;
 	r->ns_mean = hb_mean(s) * hb_ns_per_cycle;
 	r->ns_first_p50 = hb_percentile(&l->first, 50) * hb_ns_per_cycle;
-	r->faults_per_op = (double)l->faults / ops;
+	r->faults_per_op = (double)faults / (double)s->n;
 	r->cpu_ns_per_op = (double)l->cpu_ns / ops;
 	if (l->zero_known) {
 		r->kthread_ns_per_op = (double)l->zero_ns / ops;

@@ -4,7 +4,9 @@
 #include <cpuid.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/klog.h>
+#include <sys/vfs.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -89,6 +91,15 @@ static void read_init_on_alloc(struct hb_machine *m)
 	if (fgets(log, sizeof(log), f) && (said = strstr(log, "init_on_alloc=")))
 		strcpy(m->init_on_alloc, said[14] == '1' ? "on" : "off");
 	fclose(f);
+}
+
+bool hb_throwaway_guest(void)
+{
+	struct statfs fs;
+
+	return strcmp(hb_book.machine.accel, "bare metal") &&
+	       !statfs("/", &fs) &&
+	       (fs.f_type == RAMFS_MAGIC || fs.f_type == TMPFS_MAGIC);
 }
 
 void hb_machine_read(struct hb_machine *m)

@@ -10,18 +10,27 @@
 #include <unistd.h>
 
 #include "hkbench.h"
+#include "peers.h"
 
 struct hb_options hb_opt = { .touch = -1 };
 
-static const char *scenario = "vm";
 static const char *json_path, *csv_path, *report_path;
 static bool compare;
 static char **files;
 static int nr_files;
 
+#define PEER_PATHS_MAX	16
+
+static const char *peer_paths[PEER_PATHS_MAX];	/* NAME=PATH */
+static unsigned int nr_peer_paths;
+
 /* ---- what runs ---- */
 
-enum step_kind { STEP_LOOP, STEP_COLD_PHASE, STEP_SWEEP, STEP_COLD, STEP_RING };
+enum step_kind {
+	STEP_LOOP, STEP_COLD_PHASE, STEP_SWEEP, STEP_COLD, STEP_RING, STEP_BATCH,
+	STEP_ZEROING, STEP_PRESSURE, STEP_IDLE, STEP_SCATTERED,
+	STEP_PEERS,
+};
 
 struct step {
 	enum step_kind kind;
@@ -45,22 +54,40 @@ static const struct step suite[] = {
 	{ STEP_LOOP, "mir", HB_TOUCH_PAGE, 3, 1 },
 	{ STEP_RING, "ring", HB_TOUCH_NONE, 3, 2 },
 	{ STEP_COLD, "cold", HB_TOUCH_PAGE, 25, 12 },
+	{ STEP_ZEROING, "zeroing", HB_TOUCH_NONE, 24, 8 },
 	{ STEP_SWEEP, "sweep", HB_TOUCH_PAGE, 32, 0 },
 };
 
-static const struct {
+static const struct scenario {
 	const char *name;
 	size_t size;
+	enum step_kind kind;
+	/* the names of its backends, where they are not those of the table */
+	const char *(*backend)(size_t i);
 } scenarios[] = {
-	{ "json", 64UL << 10 },	{ "mir", 256UL << 10 },	{ "vm", 2UL << 20 },
-	{ "sweep", 0 },		{ "cold", 2UL << 20 },	{ "ring", 0 },
+	{ "json", 64UL << 10, STEP_LOOP, NULL },
+	{ "mir", 256UL << 10, STEP_LOOP, NULL },
+	{ "vm", 2UL << 20, STEP_LOOP, NULL },
+	{ "sweep", 0, STEP_SWEEP, NULL },
+	{ "cold", 2UL << 20, STEP_COLD, NULL },
+	{ "ring", 0, STEP_RING, NULL },
+	{ "zeroing", 2UL << 20, STEP_ZEROING, NULL },
+	{ "batch", 0, STEP_BATCH, NULL },
+	{ "pressure", 0, STEP_PRESSURE, hb_pressure_backend },
+	{ "idle", 0, STEP_IDLE, hb_idle_backend },
+	{ "scattered", 0, STEP_SCATTERED, hb_scattered_backend },
+	{ "peers", 0, STEP_PEERS, hb_peer_name },
 };
+
+#define NR_SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))
+
+static const struct scenario *scenario = &scenarios[2];
 
 static size_t scenario_size(const char *name)
 {
 	if (hb_opt.size)
 		return hb_opt.size;
-	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+	for (size_t i = 0; i < NR_SCENARIOS; i++)
 		if (!strcmp(scenarios[i].name, name))
 			return scenarios[i].size;
 	return 0;
@@ -85,6 +112,18 @@ static int run_step(const struct step *s)
 		return hb_run_cold(size, touch, 30);
 	case STEP_RING:
 		return hb_run_ring();
+	case STEP_ZEROING:
+		return hb_run_zeroing(size, seconds);
+	case STEP_BATCH:
+		return hb_run_batch(seconds);
+	case STEP_PRESSURE:
+		return hb_run_pressure();
+	case STEP_IDLE:
+		return hb_run_idle();
+	case STEP_SCATTERED:
+		return hb_run_scattered(seconds);
+	case STEP_PEERS:
+		return hb_run_peers(seconds);
 	}
 	return 1;
 }
@@ -108,27 +147,28 @@ static int run_suite(void)
 static int run_scenario(void)
 {
 	const struct step steps[] = {
-		{ STEP_COLD_PHASE, scenario, HB_TOUCH_PAGE, 10, 5 },
-		{ STEP_LOOP, scenario, HB_TOUCH_PAGE, 15, 5 },
-		{ STEP_SWEEP, scenario, HB_TOUCH_PAGE, 600, 30 },
-		{ STEP_COLD, scenario, HB_TOUCH_PAGE, 25, 15 },
-		{ STEP_RING, scenario, HB_TOUCH_NONE, 3, 3 },
+		{ STEP_COLD_PHASE, scenario->name, HB_TOUCH_PAGE, 10, 5 },
+		{ STEP_LOOP, scenario->name, HB_TOUCH_PAGE, 15, 5 },
+		{ STEP_SWEEP, scenario->name, HB_TOUCH_PAGE, 600, 30 },
+		{ STEP_COLD, scenario->name, HB_TOUCH_PAGE, 25, 15 },
+		{ STEP_RING, scenario->name, HB_TOUCH_NONE, 3, 3 },
+		{ STEP_ZEROING, scenario->name, HB_TOUCH_NONE, 60, 10 },
+		{ STEP_BATCH, scenario->name, HB_TOUCH_NONE, 60, 10 },
+		{ STEP_PRESSURE, scenario->name, HB_TOUCH_PAGE, 300, 100 },
+		{ STEP_IDLE, scenario->name, HB_TOUCH_PAGE, 60, 30 },
+		{ STEP_SCATTERED, scenario->name, HB_TOUCH_PAGE, 120, 20 },
+		{ STEP_PEERS, scenario->name, HB_TOUCH_PAGE, 300, 30 },
 	};
 	double total = 0;
 	int err = 0;
 
 	for (int pass = 0; pass < 2; pass++) {
 		for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-			bool loop = steps[i].kind == STEP_COLD_PHASE ||
-				    steps[i].kind == STEP_LOOP;
-			bool mine = !strcmp(scenario, "sweep") ?
-					    steps[i].kind == STEP_SWEEP :
-				    !strcmp(scenario, "cold") ?
-					    steps[i].kind == STEP_COLD :
-				    !strcmp(scenario, "ring") ?
-					    steps[i].kind == STEP_RING : loop;
+			enum step_kind kind = steps[i].kind;
 
-			if (!mine)
+			if (kind == STEP_COLD_PHASE)
+				kind = STEP_LOOP;
+			if (kind != scenario->kind)
 				continue;
 			if (!pass)
 				total += hb_opt.quick ? steps[i].quick_seconds :
@@ -152,30 +192,44 @@ static void add_backend(const struct hb_backend *be)
 	hb_opt.backends[hb_opt.nr_backends++] = be;
 }
 
-/* @list in the table's order, and always the references of every ratio */
-static void parse_backends(const char *list, struct argp_state *state)
+static const char *table_backend(size_t i)
 {
-	bool wanted[HB_LANES_MAX] = { 0 };
+	return i < hb_nr_backends ? hb_backends[i].name : NULL;
+}
+
+static void check_backends(const char *list, const char *(*name)(size_t i),
+			   struct argp_state *state)
+{
 	char known[256] = "";
+	size_t i, len;
 
+	for (i = 0; name(i); i++) {
+		strcat(known, i ? ", " : "");
+		strcat(known, name(i));
+	}
 	for (const char *p = list; p && *p; p += strspn(p, ",")) {
-		size_t len = strcspn(p, ",");
-		const struct hb_backend *be = hb_find_backend(p, len);
-
-		if (!be) {
-			for (size_t i = 0; i < hb_nr_backends; i++) {
-				strcat(known, i ? ", " : "");
-				strcat(known, hb_backends[i].name);
-			}
+		len = strcspn(p, ",");
+		for (i = 0; name(i); i++)
+			if (strlen(name(i)) == len && !memcmp(p, name(i), len))
+				break;
+		if (!name(i))
 			argp_failure(state, 2, 0,
 				     "unknown backend '%.*s'; there are %s",
 				     (int)len, p, known);
-		}
-		wanted[be - hb_backends] = true;
 		p += len;
 	}
+}
+
+/* the list in the table's order, and always the references of every ratio */
+static void choose_backends(struct argp_state *state)
+{
+	bool own = !hb_opt.suite && scenario->backend;
+
+	check_backends(hb_opt.backend_list,
+		       own ? scenario->backend : table_backend, state);
 	for (size_t i = 0; i < hb_nr_backends; i++)
-		if (!list || wanted[i] || hb_backends[i].flags & HB_ALWAYS)
+		if (hb_listed(hb_backends[i].name) ||
+		    hb_backends[i].flags & HB_ALWAYS)
 			add_backend(&hb_backends[i]);
 }
 
@@ -214,19 +268,47 @@ static size_t parse_size(const char *arg, struct argp_state *state)
 	return v;
 }
 
-enum { OPT_JSON = 256, OPT_CSV, OPT_SUITE, OPT_REPORT, OPT_COMPARE };
-
-static const char *backend_list;
+enum {
+	OPT_JSON = 256, OPT_CSV, OPT_SUITE, OPT_REPORT, OPT_COMPARE, OPT_RUNS,
+	OPT_OWNERS, OPT_MEAN_IT, OPT_PRELOAD, OPT_PEER,
+};
 
 static void parse_scenario(const char *arg, struct argp_state *state)
 {
-	for (size_t i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++)
+	for (size_t i = 0; i < NR_SCENARIOS; i++)
 		if (!strcmp(scenarios[i].name, arg)) {
-			scenario = arg;
+			scenario = &scenarios[i];
 			return;
 		}
 	argp_failure(state, 2, 0, "unknown scenario '%s'; there are json, mir, "
-		     "vm, sweep, cold, ring", arg);
+		     "vm, sweep, cold, ring, zeroing, batch, pressure, "
+		     "idle, scattered, peers", arg);
+}
+
+static void add_peer(const char *arg, struct argp_state *state)
+{
+	const char *eq = strchr(arg, '=');
+	const char *name;
+
+	for (size_t i = 0; eq && (name = hb_peer_name(i)); i++)
+		if (strlen(name) == (size_t)(eq - arg) &&
+		    !strncmp(name, arg, (size_t)(eq - arg)) &&
+		    nr_peer_paths < PEER_PATHS_MAX) {
+			peer_paths[nr_peer_paths++] = arg;
+			return;
+		}
+	argp_failure(state, 2, 0, "bad allocator '%s'; give NAME=PATH, such as "
+		     "jemalloc=/opt/lib/libjemalloc.so", arg);
+}
+
+const char *hb_opt_peer_path(const char *name)
+{
+	size_t n = strlen(name);
+
+	for (unsigned int i = 0; i < nr_peer_paths; i++)
+		if (!strncmp(peer_paths[i], name, n) && peer_paths[i][n] == '=')
+			return peer_paths[i] + n + 1;
+	return NULL;
 }
 
 static void parse_touch(const char *arg, struct argp_state *state)
@@ -237,18 +319,21 @@ static void parse_touch(const char *arg, struct argp_state *state)
 			return;
 		}
 	argp_failure(state, 2, 0, "unknown touch '%s'; there are none, page, "
-		     "full", arg);
+		     "full, read", arg);
 }
 
-static void parse_iterations(const char *arg, struct argp_state *state)
+static uint64_t parse_number(const char *arg, const char *what, uint64_t most,
+			     struct argp_state *state)
 {
 	char *end;
+	uint64_t n;
 
 	errno = 0;
-	hb_opt.iterations = strtoull(arg, &end, 10);
-	if (errno || *end || end == arg || arg[0] == '-' || !hb_opt.iterations)
-		argp_failure(state, 2, 0, "bad number of iterations '%s'; give "
-			     "1 or more", arg);
+	n = strtoull(arg, &end, 10);
+	if (errno || *end || end == arg || arg[0] == '-' || !n || n > most)
+		argp_failure(state, 2, 0, "bad number of %s '%s'; give 1 to "
+			     "%llu", what, arg, (unsigned long long)most);
+	return n;
 }
 
 static error_t parse_opt(int key, char *arg, struct argp_state *state)
@@ -258,7 +343,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		parse_scenario(arg, state);
 		break;
 	case 'b':
-		backend_list = arg;
+		hb_opt.backend_list = arg;
 		break;
 	case 'S':
 		hb_opt.size = parse_size(arg, state);
@@ -267,7 +352,25 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		parse_touch(arg, state);
 		break;
 	case 'n':
-		parse_iterations(arg, state);
+		hb_opt.iterations = parse_number(arg, "iterations", 1ULL << 40,
+						 state);
+		break;
+	case OPT_RUNS:
+		hb_opt.runs = (unsigned int)parse_number(arg, "runs", 10000,
+							 state);
+		break;
+	case OPT_OWNERS:
+		hb_opt.owners = (unsigned int)parse_number(arg, "owners", 16,
+							   state);
+		break;
+	case OPT_PRELOAD:
+		hb_opt.preload = arg;
+		break;
+	case OPT_PEER:
+		add_peer(arg, state);
+		break;
+	case OPT_MEAN_IT:
+		hb_opt.mean_it = true;
 		break;
 	case 'q':
 		hb_opt.quick = true;
@@ -298,7 +401,7 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 		if (compare && !nr_files)
 			argp_failure(state, 2, 0, "--compare needs files that "
 				     "--json wrote");
-		parse_backends(backend_list, state);
+		choose_backends(state);
 		break;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -309,17 +412,31 @@ static error_t parse_opt(int key, char *arg, struct argp_state *state)
 static const struct argp_option options[] = {
 	{ "scenario", 's', "NAME", 0,
 	  "json (64 KiB), mir (256 KiB), vm (2 MiB, the default), sweep (2 MiB "
-	  "to 1 GiB), cold (fresh processes), ring (the ring by itself)", 0 },
+	  "to 1 GiB), cold (fresh processes), ring (the ring by itself), "
+	  "zeroing (the device's thread on and off), batch (many blocks "
+	  "at once), pressure (a process needs idle memory), idle (what is held after "
+	  "everything is freed), scattered (waits where free memory is not in one "
+	  "piece), peers (allocators side by side)", 0 },
 	{ "backend", 'b', "LIST", 0,
 	  "only these, separated by commas; floor, free-thp and decay are "
-	  "always there", 0 },
+	  "always there, where the scenario has no backends of its own", 0 },
 	{ "size", 'S', "SIZE", 0, "instead of the scenario's own: 64K, 2M, 1G",
 	  0 },
 	{ "touch", 't', "HOW", 0, "none, page (default: a byte in each 4 KiB), "
-	  "full (memset)", 0 },
+	  "full (memset), read", 0 },
 	{ "iterations", 'n', "N", 0,
 	  "steady state: N operations of each backend instead of a fixed time",
 	  0 },
+	{ "runs", OPT_RUNS, "N", 0, "pressure, idle: N rounds over all "
+	  "backends", 0 },
+	{ "owners", OPT_OWNERS, "N", 0, "pressure: N processes with idle memory "
+	  "(2), of --size each", 0 },
+	{ "preload", OPT_PRELOAD, "LIB", 0, "peers: our library, where it is not "
+	  "beside this program or in ../lib", 0 },
+	{ "peer", OPT_PEER, "NAME=PATH", 0, "peers: the library of an allocator, "
+	  "where it is not Debian's", 0 },
+	{ "i-mean-it", OPT_MEAN_IT, NULL, 0, "pressure: also on a machine that "
+	  "is not a guest without a disk", 0 },
 	{ "json", OPT_JSON, "FILE", 0, "write results as JSON", 1 },
 	{ "csv", OPT_CSV, "FILE", 0, "write results as CSV", 1 },
 	{ "report", OPT_REPORT, "FILE", 0, "write tables to FILE, not to "
@@ -343,6 +460,7 @@ static const struct argp parser = {
 static void on_signal(int sig)
 {
 	hb_hugetlb_restore();
+	hb_zeroing_restore();
 	_exit(128 + sig);
 }
 
@@ -380,7 +498,11 @@ int main(int argc, char **argv)
 	const char *quick = getenv("QUICK");
 	int err;
 
-	/* the fresh process of scenario cold: no option is parsed first */
+	/* the fresh processes of two scenarios: no option is parsed first */
+	if (argc == 7 && !strcmp(argv[1], "--peer-child"))
+		return hb_peer_child(strtoul(argv[2], NULL, 10), atoi(argv[3]),
+				     atoi(argv[4]), atoi(argv[5]),
+				     atoi(argv[6]));
 	if (argc == 6 && !strcmp(argv[1], "--cold-child")) {
 		hb_ns_per_cycle = strtod(argv[5], NULL);
 		return hb_cold_child(argv[2], strtoul(argv[3], NULL, 10),

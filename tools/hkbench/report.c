@@ -7,7 +7,7 @@
 #include "hkbench.h"
 
 /* three digits and a unit */
-static const char *ns_str(char *buf, double ns)
+const char *hb_ns_str(char buf[24], double ns)
 {
 	static const char *const unit[] = { "ns", "us", "ms", "s" };
 	int u = 0;
@@ -27,7 +27,7 @@ static void cell_ns(FILE *out, int width, double ns)
 {
 	char buf[24];
 
-	fprintf(out, " %*s", width, ns_str(buf, ns));
+	fprintf(out, " %*s", width, hb_ns_str(buf, ns));
 }
 
 static void cell_ratio(FILE *out, const struct hb_result *r, const char *name)
@@ -64,7 +64,9 @@ void hb_report_machine(FILE *out, const struct hb_machine *m)
 
 static void report_goals(FILE *out, const struct hb_book *b)
 {
-	fprintf(out, "\nGoals: 2 MiB, steady state unless it says otherwise\n");
+	fprintf(out, b->nr_results ?
+		"\nGoals: 2 MiB, steady state unless it says otherwise\n" :
+		"\nGoals\n");
 	for (size_t i = 0; i < b->nr_goals; i++) {
 		const struct hb_goal *g = &b->goals[i];
 		char value[16] = "-", limit[16] = "-";
@@ -119,7 +121,7 @@ static void loop_title(FILE *out, const struct hb_result *r)
 			(unsigned long long)r->iterations);
 	else
 		fprintf(out, "steady state: first = first operation of a turn "
-			"(cache-cold), hot = the others\n");
+			"(cache-cold), hot, faults/op = the others\n");
 }
 
 static void loop_row(FILE *out, const struct hb_result *r)
@@ -337,7 +339,7 @@ static void report_sweep(FILE *out, const struct hb_book *b)
 					ns = b->results[i].ns_p50;
 			any |= isfinite(ns);
 			snprintf(line + strlen(line), sizeof(line) - strlen(line),
-				 " %9s", ns_str(buf, ns));
+				 " %9s", hb_ns_str(buf, ns));
 		}
 		if (any)
 			fprintf(out, "  %-13s%s\n", hb_backends[be].name, line);
@@ -350,20 +352,36 @@ static void report_sweep(FILE *out, const struct hb_book *b)
 		}
 }
 
+static bool has_own_table(const char *scenario)
+{
+	static const char *const own[] = {
+		"ring", "zeroing", "scattered", "peers", "batch",
+	};
+
+	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
+		if (!strcmp(own[i], scenario))
+			return true;
+	return false;
+}
+
 void hb_report(FILE *out, const struct hb_book *b)
 {
 	hb_report_machine(out, &b->machine);
 	fprintf(out, "Compare inside one table only; /x is the time relative to "
 		"backend x's.\n");
-	if (hb_opt.suite)
+	if (hb_opt.suite || !b->nr_results)
 		report_goals(out, b);
+	if (b->nr_pressure)
+		hb_report_pressure(out, b);
+	if (b->nr_idle)
+		hb_report_idle(out, b);
 	for (size_t i = 0; i < b->nr_results; i++) {
 		const struct hb_result *r = &b->results[i];
 		size_t first = 0;
 
 		while (!hb_same_table(&b->results[first], r))
 			first++;
-		if (first != i || !strcmp(r->scenario, "ring"))
+		if (first != i || has_own_table(r->scenario))
 			continue;
 		if (!strcmp(r->scenario, "cold"))
 			report_cold(out, b, r);
@@ -371,5 +389,9 @@ void hb_report(FILE *out, const struct hb_book *b)
 			report_loop(out, b, r);
 	}
 	report_sweep(out, b);
+	hb_report_zeroing(out, b);
+	hb_report_scattered(out, b);
+	hb_report_peers(out, b);
 	report_ring(out, b);
+	hb_report_batch(out, b);
 }
