@@ -5,19 +5,29 @@
 
 NATIVE_PROGS :=		\
 	anon_test		\
+	batch_test		\
+	family_test		\
+	fit_test		\
 	heap_shared_test	\
 	heap_test		\
+	low_test		\
 	region_test		\
 	ring_test		\
 	ring_threads_test	\
-	timing_test
+	seccomp_test		\
+	thp_test		\
+	timing_test		\
+	trimmer_test		\
+	window_test
 
 # Each variant: its flags, and the programs that say something new there.
 NATIVE_VARIANTS := plain asan tsan notiming
 
 NATIVE_RUN_plain    := $(NATIVE_PROGS)
-NATIVE_RUN_asan     := $(NATIVE_PROGS)
-NATIVE_RUN_tsan     := heap_shared_test region_test ring_threads_test timing_test
+# A sanitizer has system calls of its own.
+NATIVE_RUN_asan     := $(filter-out seccomp_test,$(NATIVE_PROGS))
+NATIVE_RUN_tsan     := batch_test heap_shared_test region_test ring_threads_test timing_test \
+			trimmer_test
 NATIVE_RUN_notiming := ring_test timing_test
 
 NATIVE_MAKE_plain    := B=$(B)
@@ -42,11 +52,14 @@ TAPS_native := $(NATIVE_VARIANTS:%=$(B)/check/native-%.tap)
 # The stand-in for the device goes in front of these, see fakedev.h.
 NATIVE_WRAP :=				\
 	hkm_sys_mmap			\
+	hkm_sys_name			\
+	hkm_sys_open_trigger		\
 	hkm_sys_region_handout		\
 	hkm_sys_region_info		\
 	hkm_sys_region_open		\
 	hkm_sys_region_recycle		\
-	hkm_sys_region_setup
+	hkm_sys_region_setup		\
+	hkm_sys_wait_trigger
 
 $(B)/obj/tests/native/%.o: HK_CPPFLAGS += -Iuserlib
 ifeq ($(HAKMEM_DEBUG_TIMING),0)

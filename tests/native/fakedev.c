@@ -104,6 +104,11 @@ void fake_set_epoch(uint32_t epoch)
 	__atomic_store_n(&control->epoch, epoch, __ATOMIC_RELAXED);
 }
 
+void fake_set_clean(uint64_t folios)
+{
+	__atomic_store_n(&control->pool_clean, folios, __ATOMIC_RELAXED);
+}
+
 bool fake_has_memory(size_t slot)
 {
 	off_t at = (off_t)(slot << HKR_SLOT_SHIFT);
@@ -146,6 +151,7 @@ WRAP(int, hkm_sys_region_info, (int fd, struct hkr_info *info))
 	if (!fake.enabled)
 		return __real_hkm_sys_region_info(fd, info);
 	info->abi_version = fake.abi_version;
+	info->features = fake.features;
 	info->slot_size = HKR_SLOT_SIZE;
 	info->max_slots = fake.max_slots;
 	return 0;
@@ -155,6 +161,8 @@ WRAP(int, hkm_sys_region_setup, (int fd, struct hkr_setup *setup))
 {
 	if (!fake.enabled)
 		return __real_hkm_sys_region_setup(fd, setup);
+	if (fake.setup_error)
+		return fake.setup_error;
 	if (!setup->nr_slots || setup->nr_slots > fake.max_slots)
 		return -EINVAL;
 	fake.nr_slots = setup->nr_slots;
@@ -177,10 +185,11 @@ WRAP(void *, hkm_sys_mmap, (void *addr, size_t size, int prot, int flags,
 
 	if (fake.enabled && offset == HKR_OFF_CONTROL)
 		return control;
+	if (fake.refuse_arena && fd >= 0) {
+		munmap(addr, size);
+		return (void *)(intptr_t)-ENODEV;
+	}
 	if (fake.misalign && !addr) {
-		/* a device that does not align refuses what is not aligned */
-		if (fd >= 0)
-			return (void *)(intptr_t)-EINVAL;
 		map = __real_hkm_sys_mmap(NULL, size + 2 * HKR_SLOT_SIZE, prot,
 					  flags, fd, offset);
 		map += -(uintptr_t)map % HKR_SLOT_SIZE;
@@ -245,10 +254,12 @@ static int handout_one(struct hkr_handout_req *req)
 WRAP(int, hkm_sys_region_handout, (int fd, struct hkr_handout *handout))
 {
 	struct hkr_handout_req *req;
+	int done = 0;
 
 	if (!fake.enabled)
 		return __real_hkm_sys_region_handout(fd, handout);
 	req = (void *)(uintptr_t)handout->reqs;
+	__atomic_store_n(&fake.last_flags, req->flags, __ATOMIC_RELAXED);
 	if (!(req->flags & HKR_HANDOUT_AT)) {
 		count(handouts);
 	} else {
@@ -258,8 +269,11 @@ WRAP(int, hkm_sys_region_handout, (int fd, struct hkr_handout *handout))
 	}
 	if (fake.handout_call_error)
 		return fake.handout_call_error;
-	req->result = handout_one(req);
-	return !req->result;
+	for (uint32_t i = 0; i < handout->nr; i++) {
+		req[i].result = handout_one(&req[i]);
+		done += !req[i].result;
+	}
+	return done;
 }
 
 static int check_taken(const struct hkr_range *range)
@@ -289,6 +303,29 @@ static void recycle_one(const struct hkr_recycle *recycle,
 	pthread_mutex_unlock(&lock);
 }
 
+/* the file has the memory, so it moves by copying; the words as in the kernel */
+static void move_one(struct hkr_range *range)
+{
+	static char buffer[HKR_SLOT_SIZE];
+
+	pthread_mutex_lock(&lock);
+	range->result = check_taken(range);
+	for (size_t i = 0; !range->result && i < range->nr_slots; i++) {
+		size_t from = range->first + i, to = range->to + i;
+		off_t at = (off_t)(to << HKR_SLOT_SHIFT);
+
+		if (pread(memfd, buffer, sizeof(buffer),
+			  (off_t)(from << HKR_SLOT_SHIFT)) != sizeof(buffer) ||
+		    pwrite(memfd, buffer, sizeof(buffer), at) != sizeof(buffer))
+			abort();
+		punch(from, 1);
+		taken[from] = false;
+		__atomic_store_n(&words[from], HKR_WORD_MAKE(HKR_WORD_EMPTY, 0,
+				 next_gen(fake_word(from))), __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
 WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 {
 	struct hkr_range *range;
@@ -296,10 +333,53 @@ WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 	if (!fake.enabled)
 		return __real_hkm_sys_region_recycle(fd, recycle);
 	range = (void *)(uintptr_t)recycle->ranges;
+	if (recycle->mode == HKR_RECYCLE_MOVE) {
+		count(moves);
+		move_one(range);
+		return !range->result;
+	}
 	if (recycle->mode == HKR_RECYCLE_DROP)
 		count(drops);
 	else
 		count(fresh);
 	recycle_one(recycle, range);
 	return !range->result;
+}
+
+WRAP(void, hkm_sys_name, (void *addr, size_t size, const char *name))
+{
+	__real_hkm_sys_name(addr, size, name);
+	if (strcmp(name, "hakmem"))
+		return;
+	count(names);
+	fake.named = addr;
+	fake.named_size = size;
+}
+
+/* The first trigger is the one that needs privilege: its window is shorter. */
+WRAP(int, hkm_sys_open_trigger, (const char *trigger))
+{
+	int window;
+
+	if (!fake.enabled)
+		return __real_hkm_sys_open_trigger(trigger);
+	count(triggers);
+	if (sscanf(trigger, "some %*d %d", &window) != 1)
+		return -EINVAL;
+	if (window % 2000000)
+		return fake.root_trigger_error ? fake.root_trigger_error :
+						 memfd_create("psi", 0);
+	return fake.any_trigger_error ? fake.any_trigger_error :
+					memfd_create("psi", 0);
+}
+
+WRAP(int, hkm_sys_wait_trigger, (int fd, int ms))
+{
+	if (!fake.enabled)
+		return __real_hkm_sys_wait_trigger(fd, ms);
+	count(waits);
+	if (__atomic_load_n(&fake.trigger_lost, __ATOMIC_ACQUIRE))
+		return -EBADF;
+	usleep(1000);
+	return __atomic_exchange_n(&fake.pressure, false, __ATOMIC_ACQ_REL);
 }

@@ -20,14 +20,25 @@ struct fakedev {
 	int open_error;		/* negative errno, or 0 */
 	int handout_error;	/* result of every request, or 0 */
 	int handout_call_error;	/* of the call as a whole, or 0 */
+	int setup_error;
+	bool refuse_arena;	/* mmap() unmaps what was there, then fails */
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
 	uint32_t abi_version;
+	uint64_t features;
 	size_t max_slots;
 
 	/* what happened, atomic */
-	int opens, handouts, at_handouts, drops, fresh;
+	int opens, handouts, at_handouts, drops, fresh, moves;
 	size_t nr_slots;	/* as SETUP was told */
+	uint32_t last_flags;	/* of the last HANDOUT */
+	/* memory pressure: errors of the two triggers, and what happened */
+	int root_trigger_error, any_trigger_error;
+	int triggers, waits;
+	bool pressure, trigger_lost;	/* for the next wait, atomic */
+	int names;		/* given to mappings, and the last one's: */
+	const void *named;
+	size_t named_size;
 };
 
 extern struct fakedev fake;
@@ -42,6 +53,7 @@ void fake_reclaim_end(size_t slot, bool take);
 bool fake_is_taken(size_t slot);
 uint64_t fake_word(size_t slot);
 void fake_set_epoch(uint32_t epoch);
+void fake_set_clean(uint64_t folios);
 bool fake_has_memory(size_t slot);
 
 #endif /* FAKEDEV_H */

@@ -63,13 +63,13 @@ static void stale_entry_leaves_its_successor_alone(void)
 	a = hkm_malloc(2 * SLOT);
 	hkm_free(a);
 	check_int(fake_reclaim(0, 2), 2);
-	b = hkm_malloc(SLOT);		/* another size: does not meet the entry */
+	b = hkm_malloc(3 * SLOT);	/* a larger one: does not meet the entry */
 	check(b == a);
-	memset(b, 9, SLOT);
+	memset(b, 9, 3 * SLOT);
 	c = hkm_malloc(2 * SLOT);	/* meets it */
 	check(c != b && is_whale(c));
 	memset(c, 1, 2 * SLOT);
-	check(all_bytes(b, SLOT, 9));
+	check(all_bytes(b, 3 * SLOT, 9));
 	check_int(stats().lost, 1);
 	hkm_free(b);
 	hkm_free(c);
@@ -86,11 +86,11 @@ static void shutdown_spares_a_successor(void)
 	a = hkm_malloc(2 * SLOT);
 	hkm_free(a);
 	check_int(fake_reclaim(0, 2), 2);
-	b = hkm_malloc(SLOT);
+	b = hkm_malloc(3 * SLOT);
 	check(b == a);
-	memset(b, 9, SLOT);
+	memset(b, 9, 3 * SLOT);
 	hkm_shutdown();
-	check(all_bytes(b, SLOT, 9));
+	check(all_bytes(b, 3 * SLOT, 9));
 	check(fake_is_taken(0));
 	hkm_free(b);
 	check(!fake_is_taken(0));

@@ -22,17 +22,41 @@ static inline bool is_whale(const void *p)
 	return p && !((uintptr_t)p % SLOT);
 }
 
+/* a slow machine must not look like idleness */
+static inline void no_decay(void)
+{
+	setenv("HAKMEM_DECAY_MS", "3600000", 0);
+}
+
 /* the device is never there in tests that want it absent, nor by chance */
 static inline void no_device(void)
 {
+	no_decay();
 	fake.enabled = true;
 	fake.open_error = -ENOENT;
 }
 
 static inline void with_device(void)
 {
+	no_decay();
 	fake.enabled = true;
 	fake.open_error = 0;
+}
+
+/* @child prints an address, and is to die for what it does @offset behind it */
+static inline void check_child_aborts(void (*child)(void), const char *call,
+				      size_t offset, const char *message)
+{
+	char text[8192], want[256];
+	void *p;
+	int status = run_child(child, text, sizeof(text));
+
+	check(WIFSIGNALED(status));
+	check_int(WTERMSIG(status), SIGABRT);
+	check_int(sscanf(text, "%p", &p), 1);
+	snprintf(want, sizeof(want), "\nlibhakmem: %s(%p): %s\n", call,
+		 (void *)((char *)p + offset), message);
+	check(strstr(text, want));
 }
 
 #endif /* HEAP_TEST_H */

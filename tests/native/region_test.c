@@ -12,22 +12,31 @@
 #include "fakedev.h"
 #include "sys.h"
 #include "tap.h"
+#include "window.h"
 
 #define SLOT HKM_SLOT_SIZE
 
 static struct hkm_backend *be;
 
+static int try_arena(size_t nr)
+{
+	char *at;
+
+	check_int(hkm_window_reserve(nr, &at), 0);
+	return hkm_region_open(at, nr, 0, &be);
+}
+
 static void open_arena(size_t nr)
 {
 	fake.enabled = true;
-	check_int(hkm_region_open(nr, &be), 0);
+	check_int(try_arena(nr), 0);
 }
 
 static char *commit(size_t nr)
 {
 	void *run = NULL;
 
-	check_int(be->ops->commit(be, nr, &run, NULL), 0);
+	check_int(be->ops->commit(be, nr, 0, &run, NULL), 0);
 	return run;
 }
 
@@ -64,20 +73,35 @@ static void absent_device_is_enoent(void)
 		fake.enabled = true;	/* there is one: play without */
 		fake.open_error = -ENOENT;
 	}
-	check_int(hkm_region_open(4, &be), -ENOENT);
+	check_int(try_arena(4), -ENOENT);
 }
 
 static void other_abi_is_refused(void)
 {
 	fake.enabled = true;
 	fake.abi_version = HKR_ABI_VERSION + 1;
-	check_int(hkm_region_open(4, &be), -EPROTONOSUPPORT);
+	check_int(try_arena(4), -EPROTONOSUPPORT);
 }
 
 static void setup_error_is_passed_on(void)
 {
 	fake.enabled = true;
-	check_int(hkm_region_open(513, &be), -EINVAL);
+	fake.setup_error = -EOPNOTSUPP;
+	check_int(try_arena(5), -EOPNOTSUPP);
+}
+
+/* the arena's addresses are no longer reserved when the driver says no */
+static void refused_mapping_leaves_the_window_closed(void)
+{
+	char *at;
+
+	fake.enabled = true;
+	fake.refuse_arena = true;
+	check_int(hkm_window_reserve(5, &at), 0);
+	check_int(hkm_region_open(at, 5, 0, &be), -ENODEV);
+	check(mmap(at, 5 * SLOT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS |
+		   MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED);
+	check_int(errno, EEXIST);
 }
 
 static void arena_is_aligned(void)
@@ -90,26 +114,12 @@ static void arena_is_aligned(void)
 	be->ops->close(be);
 }
 
-static void arena_is_aligned_where_the_kernel_does_not(void)
-{
-	char *run = NULL;
-	void *p;
-
-	fake.misalign = true;
-	open_arena(5);
-	check_int((uintptr_t)be->base % SLOT, 0);
-	check_int(be->ops->commit(be, 5, &p, NULL), 0);
-	run = p;
-	memset(run, 1, 5 * SLOT);
-	be->ops->close(be);
-}
-
-static void default_size_keeps_to_the_limits(void)
+static void size_keeps_to_the_limits(void)
 {
 	fake.max_slots = 300;
-	open_arena(0);
-	check_int(fake.nr_slots, hkm_default_slots() < 300 ?
-				 hkm_default_slots() : 300);
+	open_arena(400);
+	check_int(fake.nr_slots, 300);
+	check_int(be->nr_slots, 300);
 }
 
 /* ---- words ---------------------------------------------------------------- */
@@ -287,7 +297,7 @@ static void *commit_one(void *arg)
 {
 	void *run = NULL;
 
-	check_int(be->ops->commit(be, 1, &run, NULL), 0);
+	check_int(be->ops->commit(be, 1, 0, &run, NULL), 0);
 	__atomic_store_n(&committed, run, __ATOMIC_RELEASE);
 	return arg;
 }
@@ -382,13 +392,13 @@ static void errors_of_commit_are_passed_on(void)
 
 	open_arena(8);
 	fake.handout_error = -EDQUOT;
-	check_int(be->ops->commit(be, 1, &run, NULL), -EDQUOT);
+	check_int(be->ops->commit(be, 1, 0, &run, NULL), -EDQUOT);
 	fake.handout_error = 0;
 	fake.handout_call_error = -EBADFD;
-	check_int(be->ops->commit(be, 1, &run, NULL), -EBADFD);
+	check_int(be->ops->commit(be, 1, 0, &run, NULL), -EBADFD);
 	fake.handout_call_error = 0;
-	check_int(be->ops->commit(be, 9, &run, NULL), -ENOSPC);
-	check_int(be->ops->commit(be, 0, &run, NULL), -EINVAL);
+	check_int(be->ops->commit(be, 9, 0, &run, NULL), -ENOSPC);
+	check_int(be->ops->commit(be, 0, 0, &run, NULL), -EINVAL);
 	check(run == &run);
 }
 
@@ -399,7 +409,7 @@ static void use_in_child(void)
 	int calls = fake.handouts + fake.at_handouts + fake.drops + fake.fresh;
 	void *run;
 
-	check_int(be->ops->commit(be, 1, &run, NULL), -EPERM);
+	check_int(be->ops->commit(be, 1, 0, &run, NULL), -EPERM);
 	be->ops->idle(be, busy_of_parent, 2);
 	check_int(be->ops->reuse(be, idle_of_parent, 2), -ESTALE);
 	check_int(be->ops->fresh(be, busy_of_parent, 2), -EPERM);
@@ -482,7 +492,7 @@ static void *use_hints(void *arg)
 			void *run;
 
 			h->nr = 1 + next_random(&seed) % 4;
-			if (be->ops->commit(be, h->nr, &run, NULL))
+			if (be->ops->commit(be, h->nr, 0, &run, NULL))
 				continue;
 			h->run = run;
 		}
@@ -520,8 +530,8 @@ static const struct tap_case cases[] = {
 	CASE(other_abi_is_refused),
 	CASE(setup_error_is_passed_on),
 	CASE(arena_is_aligned),
-	CASE(arena_is_aligned_where_the_kernel_does_not),
-	CASE(default_size_keeps_to_the_limits),
+	CASE(refused_mapping_leaves_the_window_closed),
+	CASE(size_keeps_to_the_limits),
 	CASE(free_and_reuse_need_no_call),
 	CASE(partial_loss_is_recommitted_in_place),
 	CASE(total_loss_is_recommitted_in_place),

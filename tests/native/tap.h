@@ -105,6 +105,24 @@ static inline size_t resident_pages(void *p, size_t size)
 	return n;
 }
 
+/* does the kernel say this of the mapping at @p? As in VmFlags of smaps: "hg" */
+static inline bool has_vm_flag(const void *p, const char *flag)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	uintptr_t start, end;
+	bool here = false, has = false;
+	char line[512];
+
+	while (fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = (uintptr_t)p >= start && (uintptr_t)p < end;
+		if (here && !strncmp(line, "VmFlags:", 8))
+			has = strstr(line, flag);
+	}
+	fclose(f);
+	return has;
+}
+
 static inline bool all_bytes(const void *p, size_t size, int value)
 {
 	const unsigned char *c = p;

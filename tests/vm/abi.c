@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Bad input: each kind has its errno and changes nothing. */
 #include "hkr_test.h"
+#include <stddef.h>
 #include <time.h>
 #include <sys/prctl.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	16
 #define BAD_POINTER	((void *)0xffff800000000000UL)
@@ -115,7 +116,10 @@ TEST_F(command, of_the_right_size_succeeds)
 
 TEST_F(command, shorter_than_the_first_version_is_einval)
 {
-	uint32_t sizes[] = { 0, 1, 4, 8, self->size - 8, self->size - 1 };
+	/* STATS has grown since */
+	uint32_t first = variant->cmd == HKR_IOC_STATS ?
+			 offsetof(struct hkr_stats, served_single) : self->size;
+	uint32_t sizes[] = { 0, 1, 4, 8, first - 8, first - 1 };
 	size_t i;
 
 	for (i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
@@ -125,6 +129,20 @@ TEST_F(command, shorter_than_the_first_version_is_einval)
 		}
 	}
 	EXPECT_UNCHANGED();
+}
+
+/* what an old program does not know is not written */
+TEST_F(command, of_the_first_version_of_stats_gets_no_more)
+{
+	struct hkr_stats *stats = &self->arg->stats;
+
+	if (variant->cmd != HKR_IOC_STATS)
+		return;
+	stats->size = offsetof(struct hkr_stats, served_single);
+	stats->served_single = 77;
+	EXPECT_EQ(0, CALL());
+	EXPECT_EQ(NR_SLOTS, stats->nr_slots);
+	EXPECT_EQ(77, stats->served_single);
 }
 
 TEST_F(command, longer_with_zeros_succeeds)

@@ -4,7 +4,7 @@
  * settings gives this program the one; module.sh runs it with the other.
  */
 #include "group.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define G	"/hkr"
 

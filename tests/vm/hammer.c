@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * hammer [SECONDS]: fault against recycle, with contents checked.
+ * hammer [SECONDS [scattered|forking]]: fault against recycle, with contents
+ * checked.
  *
  * The essay in kmod/arena.c says what may go wrong: a fault looks a folio up,
  * the slot is recycled, and then the fault maps the folio that is somebody
@@ -13,10 +14,16 @@
  * see is of this process. The recycler checks again after dropping the
  * translations, because what it wrote through a stale one is then not there.
  *
+ * scattered: where no block of 2 MiB can be had, so that slots hold single pages
+ * (hammer_singles.sh).
+ *
+ * forking: each process has a child all the time, which checks and overwrites what
+ * it has inherited while its parent goes on (hammer_fork.sh).
+ *
  * settings gives the module a pool that is not much larger than the arenas, so
  * that a folio soon meets another process.
  */
-#include "hkr_test.h"
+#include "fragment.h"
 #include <pthread.h>
 #include <time.h>
 
@@ -24,6 +31,7 @@
 #define NR_TOUCHERS	2
 #define NR		4	/* slots at work */
 #define NR_SLOTS	8	/* slots NR and up: targets of MOVE */
+#define NR_HOGGED	512
 #define MARK		0x6861000000000000ULL
 
 /* all processes see this */
@@ -33,9 +41,12 @@ struct shared {
 	volatile long rounds;
 	volatile long touches;
 	volatile long unexpected;
+	volatile long singles;	/* times that a slot got them */
+	volatile long forks;
 };
 
 static struct shared *shared;
+static bool forking;
 static struct arena arena;
 static uint64_t owner;		/* MARK, process number: the upper 32 bits */
 static volatile unsigned int hot;	/* the slot that is about to go */
@@ -159,10 +170,46 @@ static void recycle_one(uint64_t idx, uint64_t mark, uint32_t round)
 	}
 }
 
+static int child(const uint64_t *mark)
+{
+	uint64_t idx, mine = owner | 0xffffffff;
+
+	for (idx = 0; idx < NR; idx++)
+		expect("not what the parent had", idx, mark[idx]);
+	for (idx = 0; idx < NR; idx++) {
+		*first_of(idx) = mine;
+		*last_of(idx) = mine;
+	}
+	expect_call(recycle(&arena, FRESH, 0, 1));
+	expect("not zero after FRESH in a child", 0, 0);
+	for (idx = 1; idx < NR; idx++)
+		expect("not what the child wrote", idx, mine);
+	return 0;
+}
+
+/* the last one is gone, and the next one begins */
+static pid_t fork_again(pid_t last, const uint64_t *mark)
+{
+	pid_t pid;
+	int status;
+
+	if (last && (waitpid(last, &status, 0) != last || status))
+		expect_call(-ECHILD);
+	if (!mark)
+		return 0;
+	pid = fork();
+	if (!pid)
+		_exit(child(mark));
+	expect_call(pid < 0 ? -errno : 0);
+	shared->forks++;
+	return pid;
+}
+
 static int recycler(void)
 {
 	uint32_t round = 0;
 	uint64_t idx, mark[NR];
+	pid_t last = 0;
 
 	for (idx = 0; idx < NR; idx++) {
 		mark[idx] = owner;
@@ -175,6 +222,8 @@ static int recycler(void)
 		/* the touchers are to be between two faults, at any point */
 		if (round % 8 == 7)
 			sched_yield();
+		if (forking && round % 8 == 3)
+			last = fork_again(last, mark);
 		drop_translation(idx);
 		expect("not what was written", idx, mark[idx]);
 		recycle_one(idx, mark[idx], round / NR);
@@ -183,6 +232,7 @@ static int recycler(void)
 		*last_of(idx) = mark[idx];
 		shared->rounds++;
 	}
+	fork_again(last, NULL);
 	return 0;
 }
 
@@ -202,17 +252,54 @@ static int process(int nr)
 	recycler();
 	for (i = 0; i < NR_TOUCHERS; i++)
 		pthread_join(thread[i], NULL);
+	__atomic_fetch_add(&shared->singles, stats_of(&arena).served_single,
+			   __ATOMIC_RELAXED);
 	return 0;
+}
+
+static struct arena hog;
+static long hogged;
+
+/* all memory but some, and all blocks, until the end */
+static bool scatter(void)
+{
+	static struct scattered scattered;
+
+	return fragment(&scattered, 32 << 10) && !arena_open(&hog, NR_HOGGED) &&
+	       !keep_from_children(&hog) &&
+	       hog_blocks(&hog, NR_HOGGED, &hogged);
+}
+
+/* blocks come up while the hammer strikes, and would be all that it gets */
+static void hog_more(void)
+{
+	while (hogged < NR_HOGGED && !handout_at(&hog, hogged, 1, COMMIT) &&
+	       !stats_of(&hog).singles)
+		hogged++;
+	recycle(&hog, DROP, hogged, 1);
+}
+
+/* a hammer that does not strike proves nothing */
+static bool struck_often(int seconds)
+{
+	return shared->rounds > 5 * seconds && shared->touches > 50 * seconds &&
+	       (!forking || shared->forks > seconds);
 }
 
 int main(int argc, char **argv)
 {
 	int seconds = argc > 1 ? atoi(argv[1]) : 10;
+	bool scattered = argc > 2 && !strcmp(argv[2], "scattered");
 	int i, status, bad = 0;
 	pid_t pid[NR_PROCESSES];
 
+	forking = argc > 2 && !strcmp(argv[2], "forking");
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("TAP version 13\n1..3\n");
+	if (scattered && !scatter()) {
+		printf("Bail out! memory cannot be scattered\n");
+		return 1;
+	}
 	shared = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	for (i = 0; i < NR_PROCESSES; i++) {
@@ -220,24 +307,29 @@ int main(int argc, char **argv)
 		if (!pid[i])
 			exit(process(i));
 	}
-	/* no longer than it takes to see that it is wrong */
-	for (i = 0; i < seconds * 10 && !shared->wrong; i++)
+	/* no longer than it takes to see that it is wrong; longer where all is slow */
+	for (i = 0; !shared->wrong && !shared->unexpected &&
+	     (i < seconds * 10 ||
+	      (i < seconds * 60 && !struck_often(seconds))); i++) {
 		usleep(100000);
+		if (scattered)
+			hog_more();
+	}
 	shared->stop = true;
 	for (i = 0; i < NR_PROCESSES; i++)
 		if (waitpid(pid[i], &status, 0) != pid[i] || status)
 			bad++;
 
-	printf("# %ld rounds, %ld touches, %ld wrong\n", shared->rounds,
-	       shared->touches, shared->wrong);
+	printf("# %ld rounds, %ld touches, %ld wrong, %ld times single pages, %ld forks\n",
+	       shared->rounds, shared->touches, shared->wrong,
+	       shared->singles, shared->forks);
 	printf("%s 1 processes and calls end well\n",
 	       bad || shared->unexpected ? "not ok" : "ok");
 	printf("%s 2 no wrong contents are ever seen\n",
 	       shared->wrong ? "not ok" : "ok");
-	/* a hammer that does not strike proves nothing */
 	printf("%s 3 faults and recycling met often\n",
-	       shared->wrong || (shared->rounds > 5 * seconds &&
-				 shared->touches > 50 * seconds) ?
+	       shared->wrong || (struck_often(seconds) &&
+				 (!scattered || shared->singles > seconds)) ?
 	       "ok" : "not ok");
 	return bad || shared->unexpected || shared->wrong;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* HANDOUT: a run is handed out whole or not at all, and reads as zero. */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	16
 

@@ -5,7 +5,7 @@
  */
 #include "hkr_test.h"
 #include <hakmem.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define MB	(1UL << 20)
 #define TRIGGER	"/sys/kernel/debug/hakmem_region/shrink"
@@ -106,29 +106,192 @@ TEST_F(heap, block_beyond_the_caps_is_anonymous)
 	hkm_free(p);
 }
 
+static uint64_t handout_calls(void)
+{
+	struct hkm_timing sum;
+
+	hkm_timing_read(&sum);
+	return sum.calls[HKM_T_HANDOUT];
+}
+
+/* whales that are apart from each other */
+static bool are_good(void **ptrs, int n)
+{
+	int i;
+
+	for (i = 0; i < n; i++)
+		if (!ptrs[i] || (uintptr_t)ptrs[i] % SLOT)
+			return false;
+		else
+			*(int *)ptrs[i] = i + 1;
+	for (i = 0; i < n; i++)
+		if (*(int *)ptrs[i] != i + 1)
+			return false;
+	return true;
+}
+
+TEST_F(heap, batch_is_one_call_and_the_next_one_none)
+{
+	void *p[64];
+
+	ASSERT_EQ(0, hkm_timing_enable(1));
+	ASSERT_EQ(64, hkm_alloc_batch(p, 64, 2 * MB));
+	EXPECT_EQ(1, handout_calls());
+	EXPECT_STREQ("region", heap_stats().backend);
+	EXPECT_EQ(64, sysfs("resident"));
+	EXPECT_TRUE(are_good(p, 64));
+	hkm_free_batch(p, 64);
+	ASSERT_EQ(64, hkm_alloc_batch(p, 64, 2 * MB));
+	EXPECT_EQ(1, handout_calls());
+	EXPECT_EQ(64, heap_stats().ring.hits);
+	EXPECT_TRUE(are_good(p, 64));
+	hkm_free_batch(p, 64);
+}
+
+TEST_F(heap, batch_that_the_kernel_took_a_part_of_is_whole_again)
+{
+	int fd = open(TRIGGER, O_WRONLY | O_CLOEXEC), i;
+	void *p[16];
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(16, hkm_alloc_batch(p, 16, 2 * MB));
+	EXPECT_TRUE(are_good(p, 16));
+	hkm_free_batch(p, 16);
+	for (i = 0; i < 100 && sysfs("resident") > 10; i++)
+		ASSERT_EQ(1, write(fd, "1", 1));
+	EXPECT_GE(10, sysfs("resident"));
+	ASSERT_EQ(16, hkm_alloc_batch(p, 16, 2 * MB));
+	EXPECT_EQ(16, sysfs("resident"));
+	EXPECT_TRUE(are_good(p, 16));
+	hkm_free_batch(p, 16);
+	close(fd);
+}
+
+/* of an array some entries are met */
+TEST_F(heap, batch_beyond_the_caps_is_partly_anonymous)
+{
+	void *p[150];
+
+	ASSERT_EQ(150, hkm_alloc_batch(p, 150, 2 * MB));
+	EXPECT_EQ(128, sysfs("resident"));
+	EXPECT_STREQ("anon", heap_stats().backend);
+	EXPECT_TRUE(are_good(p, 150));
+	hkm_free_batch(p, 150);
+}
+
+static bool is_all(const char *p, char c, size_t len)
+{
+	return p[0] == c && !memcmp(p, p + 1, len - 1);
+}
+
+static char *inherited, *cached;
+
+/* the line of what is not so, or 0 */
 static int use_in_child(void *arg)
 {
-	char *mine = hkm_malloc(4 * MB);
+#define CHECK(cond)	do { if (!(cond)) return __LINE__ & 0xff; } while (0)
+	char *mine[8];
+	int i;
 
-	if (!mine)
-		return 1;
-	memset(mine, 3, 4 * MB);
-	/* the parent's block: nothing to touch, but freeing it is no crash */
-	hkm_free(arg);
-	hkm_free(mine);
+	CHECK(is_all(inherited, 5, 4 * MB));
+	/* what was idle in the parent's cache is not here, and of no harm */
+	mine[0] = hkm_malloc(6 * MB);
+	CHECK(mine[0] == cached && all_zero(mine[0], 6 * MB));
+	memset(mine[0], 3, 6 * MB);
+	for (i = 1; i < 8; i++) {
+		mine[i] = hkm_malloc(4 * MB);
+		CHECK(mine[i]);
+		memset(mine[i], i, 4 * MB);
+	}
+	CHECK(!strcmp("region", heap_stats().backend));
+	inherited = hkm_realloc(inherited, 10 * MB);
+	CHECK(inherited && is_all(inherited, 5, 4 * MB));
+	memset(inherited, 6, 10 * MB);
+	for (i = 1; i < 8; i++) {
+		CHECK(is_all(mine[i], i, 4 * MB));
+		hkm_free(mine[i]);
+	}
+	CHECK(is_all(mine[0], 3, 6 * MB));
+	CHECK(is_all(inherited, 6, 10 * MB));
+	hkm_free(mine[0]);
+	hkm_free(inherited);
+	/* reused as it is, as in any process */
+	mine[0] = hkm_malloc(6 * MB);
+	CHECK(mine[0] && mine[0][0]);
+	if (arg)
+		CHECK(in_child(arg, NULL) == 0);
+	hkm_free(mine[0]);
 	return 0;
 }
 
-TEST_F(heap, child_has_anonymous_memory_of_its_own)
+static int frees_only(void *arg)
 {
-	char *p = hkm_malloc(4 * MB);
+	hkm_free(hkm_malloc(4 * MB));
+	return 0;
+}
 
-	ASSERT_NE(NULL, p);
-	memset(p, 5, 4 * MB);
-	EXPECT_EQ(0, in_child(use_in_child, p));
-	EXPECT_EQ(5, p[0]);
-	EXPECT_EQ(5, p[4 * MB - 1]);
-	hkm_free(p);
+TEST_F(heap, child_has_its_parents_blocks_and_a_heap_of_its_own)
+{
+	int i;
+
+	inherited = hkm_malloc(4 * MB);
+	cached = hkm_malloc(6 * MB);
+	ASSERT_NE(NULL, inherited);
+	ASSERT_NE(NULL, cached);
+	memset(inherited, 5, 4 * MB);
+	memset(cached, 7, 6 * MB);
+	hkm_free(cached);
+	for (i = 0; i < 3; i++) {
+		EXPECT_EQ(0, in_child(use_in_child, frees_only));
+		EXPECT_TRUE(is_all(inherited, 5, 4 * MB));
+		memset(inherited, 5, 4 * MB);
+	}
+	hkm_free(inherited);
+}
+
+/* this program again, with its own malloc() preloaded: as others do not know it */
+static int forks_as_it_likes(void)
+{
+	char *p = malloc(8 * MB), *q;
+	int status;
+	pid_t pid;
+
+	CHECK(p && sysfs("resident") == 4);
+	memset(p, 1, 8 * MB);
+	pid = fork();
+	if (!pid) {
+		q = malloc(4 * MB);
+		if (!q || !is_all(p, 1, 8 * MB))
+			_exit(1);
+		memset(q, 2, 4 * MB);
+		memset(p, 3, 8 * MB);
+		free(p);
+		_exit(!is_all(q, 2, 4 * MB));
+	}
+	CHECK(waitpid(pid, &status, 0) == pid && !status);
+	CHECK(is_all(p, 1, 8 * MB) && sysfs("shared") == 0);
+	free(p);
+	return 0;
+}
+
+static void __attribute__((constructor)) after_exec(void)
+{
+	if (getenv("HKR_TEST_PRELOADED"))
+		_exit(forks_as_it_likes());
+}
+
+static int preloads(void *arg)
+{
+	setenv("HKR_TEST_PRELOADED", "1", 1);
+	setenv("LD_PRELOAD", "/lib/libhakmem_preload.so", 1);
+	execl("/proc/self/exe", "heap", NULL);
+	return 1;
+}
+
+TEST(preloaded_heap_is_on_the_device_and_forks)
+{
+	EXPECT_EQ(0, in_child(preloads, NULL));
+	EXPECT_TRUE(nothing_leaked());
 }
 
 TEST_HARNESS_MAIN

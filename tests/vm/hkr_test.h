@@ -7,6 +7,7 @@
  * arena made in one line, and a look at what the kernel says about it.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -22,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <linux/hakmem_region.h>
+#include "uring.h"
 
 #define HKR_DEVICE	"/dev/hakmem_region"
 #define HKR_SYSFS	"/sys/class/misc/hakmem_region/"
@@ -44,11 +46,14 @@ struct arena {
 	volatile uint64_t *words;
 };
 
-/* ioctl() that returns -errno */
+/* ioctl() that returns -errno; by io_uring where the environment says so */
 static inline long hkr_call(int fd, unsigned int cmd, void *arg)
 {
-	int ret = ioctl(fd, cmd, arg);
+	int ret;
 
+	if (hkr_goes_by_uring(cmd))
+		return hkr_uring_call(fd, cmd, arg);
+	ret = ioctl(fd, cmd, arg);
 	return ret < 0 ? -errno : ret;
 }
 
@@ -91,6 +96,14 @@ static HKR_UNUSED long arena_open(struct arena *a, uint64_t nr_slots)
 		return -errno;
 	ret = hkr_setup(a->fd, nr_slots, 0, &a->setup);
 	return ret ?: hkr_map(a, PROT_READ | PROT_WRITE);
+}
+
+/* children are forked for something else, and are to share no slot */
+static HKR_UNUSED int keep_from_children(struct arena *a)
+{
+	return madvise(a->base, a->setup.arena_size, MADV_DONTFORK) ||
+	       madvise((void *)a->header, a->setup.control_size,
+		       MADV_DONTFORK) ? -errno : 0;
 }
 
 static HKR_UNUSED void arena_close(struct arena *a)
@@ -192,6 +205,7 @@ static HKR_UNUSED bool same_stats(struct arena *a, const struct hkr_stats *old)
 	now.served_clean = old->served_clean;
 	now.served_dirty = old->served_dirty;
 	now.served_new = old->served_new;
+	now.served_single = old->served_single;
 	now.bytes_zeroed_inline = old->bytes_zeroed_inline;
 	return !memcmp(&now, old, sizeof(now));
 }
@@ -308,10 +322,18 @@ static HKR_UNUSED long minor_faults(void)
 	return ru.ru_minflt;
 }
 
+/* a number that settings may give by the environment; else @value */
+static HKR_UNUSED long env_number(const char *name, long value)
+{
+	const char *said = getenv(name);
+
+	return said ? atol(said) : value;
+}
+
 /* a sysfs attribute of the device, or -1 */
 static inline long sysfs(const char *name)
 {
-	char path[128], buf[32] = "";
+	char path[320], buf[32] = "";
 	long value = -1;
 	int fd;
 
@@ -325,14 +347,33 @@ static inline long sysfs(const char *name)
 	return value;
 }
 
+/* all of them, for who asks why one is not what it should be */
+static HKR_UNUSED void sysfs_print(void)
+{
+	struct dirent *d;
+	DIR *dir = opendir(HKR_SYSFS);
+
+	printf("#");
+	while (dir && (d = readdir(dir)))
+		if (d->d_type == DT_REG && strcmp(d->d_name, "uevent") &&
+		    sysfs(d->d_name) > 0)
+			printf(" %s %ld", d->d_name, sysfs(d->d_name));
+	printf("\n");
+	if (dir)
+		closedir(dir);
+}
+
 /* does an attribute get to a value; the bound is for a very busy machine */
 static HKR_UNUSED bool sysfs_becomes(const char *name, long value)
 {
 	int i;
 
-	for (i = 0; i < 2000 && sysfs(name) != value; i++)
-		usleep(10000);
-	return i < 2000;
+	/* less and less often: who looks is in the way of what it waits for */
+	for (i = 0; i < 400 && sysfs(name) != value; i++)
+		usleep(i < 50 ? 10000 : 100000);
+	if (i == 400)
+		sysfs_print();
+	return i < 400;
 }
 
 /* with no owner left, every folio is back in the pool */
@@ -342,6 +383,7 @@ static HKR_UNUSED bool nothing_leaked(void)
 
 	for (i = 0; i < 2000; i++) {
 		if (!sysfs("resident") && !sysfs("orphans") &&
+		    !sysfs("single_slots") &&
 		    sysfs("live_folios") == sysfs("pool_depth"))
 			return true;
 		usleep(10000);
@@ -383,6 +425,29 @@ static HKR_UNUSED uint64_t pfn_of(void *addr)
 		entry = 0;
 	close(fd);
 	return entry & (1ULL << 63) ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+/*
+ * An owner like any other takes all of the pool and more, and writes to it. 1:
+ * the folio at @pfn was among it; less than 0: a mistake.
+ */
+static HKR_UNUSED int next_owner_meets(uint64_t pfn)
+{
+	uint32_t nr = sysfs("pool_depth") + 8, i;
+	struct arena b;
+	int met = 0;
+
+	if (arena_open(&b, nr) || handout_at(&b, 0, nr, COMMIT))
+		return -1;
+	for (i = 0; i < nr; i++) {
+		if (!all_zero(slot_of(&b, i), PAGE))
+			met = -2;
+		memset(slot_of(&b, i), 0xee, 2 * PAGE);
+		if (pfn_of(slot_of(&b, i)) == pfn)
+			met = 1;
+	}
+	arena_close(&b);
+	return met;
 }
 
 /* exit status of a child that ran fn(arg), 128 + signal when killed */

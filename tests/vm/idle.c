@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Idle slots: reuse by the owner, TRIM, and HANDOUT FROM_IDLE. */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	16
 #define NR		6

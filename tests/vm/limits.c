@@ -7,7 +7,7 @@
 #include "hkr_test.h"
 #include <grp.h>
 #include <sys/uio.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define OPEN_MAX	8
 #define USER_MAX	12
@@ -249,6 +249,58 @@ TEST_F(capped, memory_that_is_pinned_stays_charged)
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 	EXPECT_EQ(USER_MAX - OPEN_MAX, stats_of(a).user_charged);
 	EXPECT_LE(0, handout(a, OPEN_MAX - (USER_MAX - OPEN_MAX), COMMIT));
+}
+
+static bool pin_one(struct arena *a, int idx, int pipe)
+{
+	struct iovec iov = { slot_of(a, idx), 1 };
+
+	return vmsplice(pipe, &iov, 1, 0) == 1;
+}
+
+/* pins as many as it may, and dies with them; how many */
+static int pins_until_the_cap(void *arg)
+{
+	int pipe = *(int *)arg, n = 0;
+	struct arena a;
+	long idx;
+
+	if (arena_open(&a, NR_SLOTS))
+		return -1;
+	while ((idx = handout(&a, 1, COMMIT)) >= 0) {
+		if (!pin_one(&a, idx, pipe) || recycle(&a, DROP, idx, 1))
+			return -1;
+		n++;
+	}
+	return idx == -EDQUOT ? n : -1;
+}
+
+/* however they are come by: a cap on what a process holds is none on these */
+TEST_F(capped, orphans_of_a_user_are_finite)
+{
+	struct arena *a = &self->a;
+	int pipes[2], i;
+	char buf[USER_MAX];
+
+	ASSERT_EQ(0, pipe(pipes));
+	EXPECT_EQ(USER_MAX, in_child(pins_until_the_cap, &pipes[1]));
+	EXPECT_EQ(USER_MAX, sysfs("orphans"));
+	EXPECT_EQ(USER_MAX, stats_of(a).user_charged);
+	/* they outlive the process, and count against the next */
+	EXPECT_EQ(0, in_child(pins_until_the_cap, &pipes[1]));
+	EXPECT_EQ(-EDQUOT, handout(a, 1, COMMIT));
+	EXPECT_EQ(-EDQUOT, handout(a, 1, 0));
+	EXPECT_EQ(USER_MAX, sysfs("orphans"));
+	/* each one that is free makes room for one more */
+	for (i = 1; i <= 4; i++) {
+		ASSERT_EQ(1, read(pipes[0], buf, 1));
+		EXPECT_TRUE(sysfs_becomes("orphans", USER_MAX - i));
+		EXPECT_LE(0, handout(a, 1, COMMIT));
+		EXPECT_EQ(-EDQUOT, handout(a, 1, COMMIT));
+	}
+	EXPECT_EQ(USER_MAX - 4, read(pipes[0], buf, sizeof(buf)));
+	EXPECT_TRUE(sysfs_becomes("orphans", 0));
+	EXPECT_EQ(4, stats_of(a).user_charged);
 }
 
 TEST_HARNESS_MAIN

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The mapping: 2 MiB at a time, and what the VM's system calls do to it. */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	16
 #define NR		8

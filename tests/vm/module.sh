@@ -3,23 +3,11 @@
 #
 # The module: loading, unloading, parameters, sysfs.  Loads it itself (settings: module=none).
 set -u
+# shellcheck source=tests/vm/tap
+. ./tap
 
 ko=modules/plain.ko
 dir=/sys/class/misc/hakmem_region
-n=0 bad=0
-
-# result NAME: the last command's status is the result
-result()
-{
-	status=$?
-	n=$((n + 1))
-	if [ $status = 0 ]; then
-		echo "ok $n $1"
-	else
-		echo "not ok $n $1"
-		bad=1
-	fi
-}
 
 say() { echo "# $*"; }
 
@@ -66,8 +54,9 @@ cycles()
 
 attributes()
 {
-	for a in charged_folios clean dirty epoch idle live_folios orphans poisoned pool_depth resident \
-		zero_background_ns zero_inline_ns zeroed_background_bytes zeroed_inline_bytes; do
+	for a in charged_folios clean dirty epoch idle idle_bytes init_on_free live_folios orphans poisoned \
+		pool_depth resident single_slots zero_background_ns zero_inline_ns zero_pauses_busy \
+		zero_pauses_pressure zero_pauses_rate zeroed_background_bytes zeroed_inline_bytes; do
 		v=$(cat "$dir/$a") || return 1
 		case $v in
 		'' | *[!0-9]*)
@@ -97,7 +86,7 @@ becomes()
 }
 
 echo "TAP version 13"
-echo "1..16"
+echo "1..19"
 
 refused 'reserve_mb=.*more than half' reserve_mb=1000000
 result "reserve_mb beyond memory is refused"
@@ -113,6 +102,12 @@ refused 'invalid for parameter' reserve_mb=many
 result "a parameter that is no number is refused"
 refused 'charge=often is not auto, always or never' charge=often
 result "an unknown way to charge is refused"
+refused 'zero_low_mb=64 is more than zero_high_mb=32' zero_high_mb=32 zero_low_mb=64
+result "a low mark above the high one is refused"
+refused 'zero_rate_mb is 0 for no limit' zero_rate_mb=1048577
+result "a rate beyond reason is refused"
+refused 'zero_background is on or off' zero_background=sometimes
+result "zeroing that is neither on nor off is refused"
 
 insmod "$ko" reserve_mb=32 && attributes
 result "attributes are numbers and read-only"

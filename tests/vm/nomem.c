@@ -4,7 +4,7 @@
  * gives this program a small machine and caps beyond its memory.
  */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 FIXTURE(exhausted)
 {

@@ -5,7 +5,7 @@
  */
 #include "hkr_test.h"
 #include <sys/uio.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	128
 #define DISK		"/dev/vda"
@@ -55,32 +55,6 @@ static bool pipe_has_it(int fd)
 	return true;
 }
 
-/*
- * An owner like any other takes all of the pool and more, and writes to it. 1:
- * the folio at @pfn was among it.
- */
-static int meets_folio(uint64_t pfn)
-{
-	uint32_t nr = sysfs("pool_depth") + 8;
-	struct arena b;
-	int met = 0;
-	uint32_t i;
-
-	if (nr > NR_SLOTS)
-		nr = NR_SLOTS;
-	if (arena_open(&b, NR_SLOTS) || handout_at(&b, 0, nr, COMMIT))
-		return -1;
-	for (i = 0; i < nr; i++) {
-		if (!all_zero(slot_of(&b, i), PAGE))
-			met = -2;
-		memset(slot_of(&b, i), 0xee, 2 * PAGE);
-		if (pfn_of(slot_of(&b, i)) == pfn)
-			met = 1;
-	}
-	arena_close(&b);
-	return met;
-}
-
 TEST_F(pinned, slot_that_is_dropped_becomes_an_orphan)
 {
 	struct arena *a = &self->a;
@@ -101,7 +75,7 @@ TEST_F(pinned, slot_that_is_dropped_becomes_an_orphan)
 	EXPECT_NE(self->pfn, pfn_of(a->base));
 	fill(a->base, 7);
 	usleep(300000);
-	EXPECT_EQ(0, meets_folio(self->pfn));
+	EXPECT_EQ(0, next_owner_meets(self->pfn));
 	EXPECT_EQ(1, sysfs("orphans"));
 	EXPECT_TRUE(pipe_has_it(self->pipe[0]));
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
@@ -109,7 +83,7 @@ TEST_F(pinned, slot_that_is_dropped_becomes_an_orphan)
 
 	/* from now on it is anybody's, but zeroed */
 	usleep(100000);
-	EXPECT_EQ(1, meets_folio(self->pfn));
+	EXPECT_EQ(1, next_owner_meets(self->pfn));
 }
 
 TEST_F(pinned, slot_that_is_refreshed_leaves_an_orphan)
@@ -122,7 +96,7 @@ TEST_F(pinned, slot_that_is_refreshed_leaves_an_orphan)
 	EXPECT_EQ(1, sysfs("orphans"));
 	EXPECT_EQ(1, stats_of(a).orphaned);
 	EXPECT_EQ(3, stats_of(a).user_charged);
-	EXPECT_EQ(0, meets_folio(self->pfn));
+	EXPECT_EQ(0, next_owner_meets(self->pfn));
 	EXPECT_TRUE(pipe_has_it(self->pipe[0]));
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 	EXPECT_TRUE(filled(a->base, 7));
@@ -178,7 +152,7 @@ TEST_F(pinned, slot_outlives_its_arena_as_an_orphan)
 	arena_close(&self->a);
 	EXPECT_EQ(1, sysfs("orphans"));
 	EXPECT_EQ(0, sysfs("resident"));
-	EXPECT_EQ(0, meets_folio(self->pfn));
+	EXPECT_EQ(0, next_owner_meets(self->pfn));
 	EXPECT_TRUE(pipe_has_it(self->pipe[0]));
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 }
@@ -210,7 +184,7 @@ TEST_F(pinned, slot_outlives_its_process_as_an_orphan)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(SIGKILL, status);
 	EXPECT_EQ(1, sysfs("orphans"));
-	EXPECT_EQ(0, meets_folio(*pfn));
+	EXPECT_EQ(0, next_owner_meets(*pfn));
 	EXPECT_TRUE(pipe_has_it(self->pipe[0]));
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 }

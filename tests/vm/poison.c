@@ -4,7 +4,7 @@
  * gets it again. madvise(MADV_HWPOISON) is what a machine check does.
  */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	128
 

@@ -5,49 +5,12 @@
  * by waiting; pressure by a process that needs more than there is. settings
  * loads the module without a reserve, so that everything idle may go.
  */
-#include "hkr_test.h"
+#include "reclaim.h"
 #include <sys/uio.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR		16
 #define NR_SLOTS	512
-#define TRIGGER		"/sys/kernel/debug/hakmem_region/shrink"
-
-struct shrunk {
-	unsigned long count, asked, looked, freed, left;
-};
-
-static int shrink(unsigned long want, struct shrunk *out)
-{
-	char buf[128] = "";
-	int fd = open(TRIGGER, O_RDWR | O_CLOEXEC);
-	int len, ret = -1;
-
-	if (fd < 0)
-		return -1;
-	len = snprintf(buf, sizeof(buf), "%lu", want);
-	if (write(fd, buf, len) == len &&
-	    pread(fd, buf, sizeof(buf) - 1, 0) > 0 &&
-	    sscanf(buf, "count %lu asked %lu looked %lu freed %lu left %lu",
-		   &out->count, &out->asked, &out->looked, &out->freed,
-		   &out->left) == 5)
-		ret = 0;
-	close(fd);
-	return ret;
-}
-
-/*
- * The pool may hold spare folios, which go first; and the zeroing thread may
- * have one in hand, which is in no list but live.
- */
-static void drain_pool(void)
-{
-	struct shrunk s;
-
-	while (sysfs("live_folios") > sysfs("resident"))
-		if (shrink(sysfs("pool_depth"), &s) || !s.freed)
-			usleep(10000);
-}
 
 FIXTURE(owner)
 {
@@ -62,7 +25,7 @@ FIXTURE_SETUP(owner)
 	ASSERT_EQ(0, handout_at(&self->a, 0, NR, COMMIT));
 	for (i = 0; i < NR; i++)
 		fill(slot_of(&self->a, i), i);
-	drain_pool();
+	drain_pool(1);
 }
 
 FIXTURE_TEARDOWN(owner)
@@ -74,12 +37,6 @@ FIXTURE_TEARDOWN(owner)
 	EXPECT_EQ(st.handed_out, st.user_charged);
 	arena_close(&self->a);
 	EXPECT_TRUE(nothing_leaked());
-}
-
-/* until the kernel's own sample has seen so many idle */
-static bool sampled(long idle)
-{
-	return sysfs_becomes("idle", idle);
 }
 
 TEST_F(owner, loses_exactly_what_was_asked_for_and_is_told)
@@ -244,6 +201,47 @@ TEST_F(owner, cannot_talk_up_what_is_available)
 	EXPECT_LE(sysfs("live_folios"), resident + sysfs("pool_depth"));
 }
 
+static long misc_reclaimable(void)
+{
+	FILE *f = fopen("/proc/vmstat", "re");
+	char line[128];
+	long pages = -1;
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "nr_kernel_misc_reclaimable %ld", &pages) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return pages;
+}
+
+static bool reclaimable_becomes(long slots)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (misc_reclaimable() == slots * (long)(SLOT / PAGE))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* with nothing resident too, when no tick would look */
+TEST(what_reclaim_took_is_no_longer_available)
+{
+	struct arena a;
+
+	ASSERT_EQ(0, arena_open(&a, NR_SLOTS));
+	ASSERT_EQ(0, handout(&a, NR, COMMIT));
+	arena_close(&a);
+	ASSERT_TRUE(nothing_leaked());
+	ASSERT_LE(NR, sysfs("pool_depth"));
+	ASSERT_TRUE(reclaimable_becomes(sysfs("pool_depth")));
+	drain_pool(1);
+	EXPECT_TRUE(reclaimable_becomes(0));
+}
+
 /* ---- decay ---- */
 
 static long decay_open(struct arena *a, int32_t ms)
@@ -335,33 +333,6 @@ TEST(stopped_owner_gives_its_idle_slots_back)
 }
 
 /* ---- pressure ---- */
-
-static long mem_available_kb(void)
-{
-	char line[128];
-	long kb = -1;
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "MemAvailable: %ld", &kb) == 1)
-			break;
-	if (f)
-		fclose(f);
-	return kb;
-}
-
-static int need(void *arg)
-{
-	size_t len = (size_t)arg, i;
-	volatile char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-	if (p == MAP_FAILED)
-		return 1;
-	for (i = 0; i < len; i += 4096)
-		p[i] = 1;
-	return 0;
-}
 
 /* every idle slot that is still there has its contents; nobody is killed */
 TEST(process_in_need_gets_the_idle_memory_of_a_stopped_one)

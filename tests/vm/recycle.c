@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* RECYCLE: what happens to contents, words, memory and counters. */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	16
 

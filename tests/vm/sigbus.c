@@ -2,7 +2,7 @@
 /* No way of touching a slot that is not handed out allocates anything. */
 #include "hkr_test.h"
 #include <sys/uio.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR_SLOTS	64
 

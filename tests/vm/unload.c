@@ -3,7 +3,7 @@
 #include "hkr_test.h"
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define MODULE	"modules/plain.ko"
 

@@ -7,7 +7,7 @@
  * addresses prove it.
  */
 #include "hkr_test.h"
-#include "../kselftest_harness.h"
+#include "harness.h"
 
 #define NR		8
 #define NR_ROUNDS	12
@@ -53,6 +53,8 @@ FIXTURE_SETUP(next_owner)
 FIXTURE_TEARDOWN(next_owner)
 {
 	EXPECT_TRUE(nothing_leaked());
+	/* the thread had one in its hands now and then, and a new one came */
+	EXPECT_EQ(NR, sysfs("live_folios"));
 }
 
 static int one_owner(struct round *r, const FIXTURE_VARIANT(next_owner) *v,

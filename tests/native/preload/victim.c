@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * An ordinary program for tests/native/preloaded, which knows nothing of the
+ * library. The first argument is what to do; it says what went wrong.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB ((size_t)1 << 20)
+
+#define check(cond) do {						\
+	if (!(cond)) {							\
+		fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond); \
+		_exit(1);						\
+	}								\
+} while (0)
+
+static int is_whale(const void *p)
+{
+	return p && !((uintptr_t)p % (2 * MIB));
+}
+
+static void family(void)
+{
+	char *p = malloc(5 * MIB), *q;
+	void *v;
+
+	check(is_whale(p));
+	check(malloc_usable_size(p) == 6 * MIB);
+	memset(p, 1, 5 * MIB);
+	errno = 4321;
+	free(p);
+	check(errno == 4321);
+	q = calloc(5, MIB);
+	check(q == p);
+	for (size_t i = 0; i < 5 * MIB; i++)
+		check(!q[i]);
+	strcpy(q, "contents");
+	q = realloc(q, 30 * MIB);
+	check(is_whale(q) && !strcmp(q, "contents"));
+	q = reallocarray(q, 100, 10);
+	check(!is_whale(q) && !strcmp(q, "contents"));
+	q = realloc(q, 3 * MIB);
+	check(is_whale(q) && !strcmp(q, "contents"));
+	free(q);
+	check(!posix_memalign(&v, 4096, 3 * MIB) && is_whale(v));
+	free(v);
+	v = memalign(64, 3 * MIB);
+	check(is_whale(v));
+	free(v);
+	v = aligned_alloc(2 * MIB, 4 * MIB);
+	check(is_whale(v));
+	free(v);
+	v = valloc(4 * MIB);
+	check(is_whale(v));
+	check(mallinfo2().hblks >= 1);
+	free(v);
+	v = pvalloc(4 * MIB - 1);
+	check(is_whale(v));
+	free(v);
+	check(malloc_trim(0) == 1);
+	free(NULL);
+	check(!malloc((size_t)-100));
+}
+
+static void *use_and_die(void *arg)
+{
+	char **box = arg;
+
+	free(box[0]);
+	box[0] = malloc(4 * MIB);
+	memset(box[0], 7, 4 * MIB);
+	free(malloc(8 * MIB));
+	return NULL;
+}
+
+static void threads(void)
+{
+	char *box[1] = { malloc(2 * MIB) };
+
+	for (int i = 0; i < 200; i++) {
+		pthread_t t;
+
+		check(!pthread_create(&t, NULL, use_and_die, box));
+		check(!pthread_join(t, NULL));
+		check(box[0][4 * MIB - 1] == 7);
+	}
+	free(box[0]);
+}
+
+static void *churn(void *arg)
+{
+	for (int i = 0; i < 100000; i++)
+		free(malloc(4 * MIB));
+	return arg;
+}
+
+/* what its parent had, a child reads and writes, and it has a heap itself */
+static void forks(void)
+{
+	unsigned char *p = malloc(8 * MIB), *q;
+	pthread_t t;
+	int status;
+
+	memset(p, 3, 8 * MIB);
+	check(!pthread_create(&t, NULL, churn, NULL));
+	for (int i = 0; i < 20; i++) {
+		pid_t pid = fork();
+
+		if (!pid) {
+			alarm(20);
+			check(p[0] == 3 && p[8 * MIB - 1] == 3);
+			memset(p, 4, 8 * MIB);
+			q = malloc(8 * MIB);
+			check(is_whale(q) && q != p);
+			memset(q, 5, 8 * MIB);
+			check(p[4 * MIB] == 4);
+			free(q);
+			free(p);
+			_exit(0);
+		}
+		check(waitpid(pid, &status, 0) == pid && !status);
+		check(p[0] == 3 && p[8 * MIB - 1] == 3);
+	}
+	pthread_join(t, NULL);
+	check(!system("exit 0"));
+}
+
+static void use_late(void)
+{
+	char *p = malloc(4 * MIB);
+
+	check(is_whale(p));
+	memset(p, 1, 4 * MIB);
+	free(p);
+}
+
+static void exits(void)
+{
+	atexit(use_late);
+}
+
+static void double_free(void)
+{
+	char *p = malloc(4 * MIB);
+
+	fprintf(stderr, "%p\n", (void *)p);
+	free(p);
+	free(p);
+}
+
+static void inner_free(void)
+{
+	char *p = malloc(4 * MIB);
+
+	fprintf(stderr, "%p\n", (void *)(p + 4096));
+	free(p + 4096);
+}
+
+static void no_whales(void)
+{
+	char *p = malloc(5 * MIB);
+
+	check(p && !is_whale(p));
+	p = realloc(p, 9 * MIB);
+	check(p && !is_whale(p));
+	free(p);
+	free(reallocarray(NULL, 3, MIB));
+}
+
+/* libraries with an allocation before everything, see early.c */
+#ifdef EARLY
+static void early(void)
+{
+	extern char *early_block;
+	char *p = early_block;
+
+	check(p && !strcmp(p, "early"));
+	check(malloc_usable_size(p) >= 100);
+	p = realloc(p, 5 * MIB);
+	check(is_whale(p) && !strcmp(p, "early"));
+	free(p);
+	p = malloc(100);
+	free(p);
+}
+#endif
+
+static const struct {
+	const char *name;
+	void (*fn)(void);
+} cases[] = {
+	{ "family", family },
+	{ "threads", threads },
+	{ "forks", forks },
+	{ "exits", exits },
+	{ "double_free", double_free },
+	{ "inner_free", inner_free },
+	{ "no_whales", no_whales },
+#ifdef EARLY
+	{ "early", early },
+#endif
+};
+
+int main(int argc, char **argv)
+{
+	alarm(100);
+	for (size_t i = 0; argc > 1 && i < sizeof(cases) / sizeof(*cases); i++) {
+		if (strcmp(argv[1], cases[i].name))
+			continue;
+		cases[i].fn();
+		return 0;
+	}
+	return 2;
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the kernel is told about anonymous whales: whether to use huge pages, on
+ * which it depends how idle memory gets where it is needed, and their name.
+ */
+#include <sys/prctl.h>
+
+#include "heap_test.h"
+#include "machine.h"
+#include "window.h"
+
+/* in exchange for as much at the ends of those that were idle longest */
+static void exchange_for_the_oldest(const char *thp, bool moved)
+{
+	static const size_t slots[] = { 2, 3, 2, 4 };
+	char *p[4], *q, *r;
+
+	no_device();
+	setenv("HAKMEM_THP", thp, 1);
+	for (int i = 0; i < 4; i++) {
+		p[i] = hkm_malloc(slots[i] * SLOT);
+		memset(p[i], i + 1, slots[i] * SLOT);
+		if (i < 3)
+			check(is_whale(hkm_malloc(SLOT)));
+	}
+	for (int i = 0; i < 4; i++)
+		hkm_free(p[i]);
+	q = p[3];
+	r = hkm_malloc(7 * SLOT);
+	check(r == q);
+	check(all_bytes(r, 4 * SLOT, 4));
+	check_int(resident_pages(p[0], 2 * SLOT), 0);
+	check_int(resident_pages(p[1], 2 * SLOT), 2 * SLOT / 4096);
+	check_int(resident_pages(p[1] + 2 * SLOT, SLOT), 0);
+	check_int(resident_pages(p[2], 2 * SLOT), 2 * SLOT / 4096);
+	check_int(stats().idle_bytes, 4 * SLOT);
+	check_int(resident_pages(r + 4 * SLOT, 3 * SLOT),
+		  moved ? 3 * SLOT / 4096 : 0);
+	check(all_bytes(r + 4 * SLOT, 2 * SLOT, moved ? 1 : 0));
+	check(all_bytes(r + 6 * SLOT, SLOT, moved ? 2 : 0));
+}
+
+static void huge_pages_are_exchanged_for_new_ones(void)
+{
+	exchange_for_the_oldest("on", false);
+}
+
+static void small_pages_are_moved(void)
+{
+	exchange_for_the_oldest("off", true);
+}
+
+/* a process that has none is not told that it has */
+static void a_process_without_huge_pages_moves_its_memory(void)
+{
+	check_int(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
+	check(!hkm_machine_learn()->huge);
+	exchange_for_the_oldest("auto", true);
+	check(!has_vm_flag(hkm_malloc(SLOT), "hg"));
+}
+
+static void hints_follow_the_machine(void)
+{
+	no_device();
+	check_int(has_vm_flag(hkm_malloc(SLOT), "hg"),
+		  hkm_machine_learn()->huge);
+}
+
+/* a kernel that was built without huge pages refuses both */
+static void hints_by_environment(void)
+{
+	bool built = !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+
+	no_device();
+	setenv("HAKMEM_THP", "off", 1);
+	check_int(has_vm_flag(hkm_malloc(SLOT), "nh"), built);
+}
+
+static void the_window_has_a_name(void)
+{
+	no_device();
+	check(is_whale(hkm_malloc(SLOT)));
+	check(is_whale(hkm_malloc(SLOT)));
+	check_int(fake.names, 1);
+	check(fake.named == (void *)hkm_window.base);
+	check_int(fake.named_size, hkm_window.size);
+}
+
+static void or_none_if_told(void)
+{
+	no_device();
+	setenv("HAKMEM_NAME", "0", 1);
+	check(is_whale(hkm_malloc(SLOT)));
+	check_int(fake.names, 0);
+}
+
+static const struct tap_case cases[] = {
+	CASE(huge_pages_are_exchanged_for_new_ones),
+	CASE(small_pages_are_moved),
+	CASE(a_process_without_huge_pages_moves_its_memory),
+	CASE(hints_follow_the_machine),
+	CASE(hints_by_environment),
+	CASE(the_window_has_a_name),
+	CASE(or_none_if_told),
+};
+
+TAP_MAIN(cases)

@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Real programs under the preload object, natively.
+
+SUITES += programs
+
+check-programs: $(B)/libhakmem_preload.so ## real programs with the library preloaded: the same output
+	$(Q)CC='$(CC)' sh tests/programs/run $< $(B)/check/programs.tap
+.PHONY: check-programs

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef FRAGMENT_H
+#define FRAGMENT_H
+
+/*
+ * Memory that is free but scattered, as the benchmark makes it, and what it
+ * means for the device.
+ */
+#include "hkr_test.h"
+#include "../../tools/hkbench/scatter.h"
+
+/* free blocks of 2 MiB, by the buddy allocator */
+static HKR_UNUSED long free_blocks(void)
+{
+	char line[512], *p;
+	FILE *f = fopen("/proc/buddyinfo", "re");
+	long order[12], blocks = 0;
+	int n;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		p = strstr(line, "zone");
+		if (!p)
+			continue;
+		p += strcspn(p, " ");
+		p += strspn(p, " ");
+		p += strcspn(p, " ");
+		for (n = 0; n < 12; n++) {
+			char *end;
+
+			order[n] = strtol(p, &end, 10);
+			if (end == p)
+				break;
+			p = end;
+		}
+		if (n > 9)
+			blocks += order[9];
+		if (n > 10)
+			blocks += 2 * order[10];
+	}
+	if (f)
+		fclose(f);
+	return blocks;
+}
+
+static inline bool compact(void)
+{
+	int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
+	bool good = write(fd, "1", 1) == 1;
+
+	close(fd);
+	return good;
+}
+
+/*
+ * What blocks there are, what compaction can make, and what folios the pool has:
+ * whoever asks for slots beside @hog gets single pages.
+ */
+static HKR_UNUSED bool hog_blocks(struct arena *hog, long nr_slots, long *hogged)
+{
+	long before = -1, i = 0;
+
+	while (i != before && compact()) {
+		before = i;
+		while (i < nr_slots && !handout_at(hog, i, 1, COMMIT) &&
+		       !stats_of(hog).singles)
+			i++;
+		if (i == nr_slots || recycle(hog, DROP, i, 1))
+			return false;
+	}
+	*hogged = i;
+	return i == before;
+}
+
+#endif /* FRAGMENT_H */

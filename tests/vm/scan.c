@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One call of reclaim: what it looks at, what it may take, and that nobody can
+ * keep it from what others have idle. By the debugfs trigger, and by the core
+ * itself, which "drop_caches" asks to run every shrinker.
+ */
+#include "reclaim.h"
+#include <limits.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/uio.h>
+#include "harness.h"
+
+#define NR		16
+#define NR_SLOTS	512
+#define CALLS		2000	/* far more than any test needs */
+
+static volatile bool stop;
+
+FIXTURE(scan)
+{
+	struct arena a;
+};
+
+FIXTURE_SETUP(scan)
+{
+	stop = false;
+	ASSERT_EQ(0, arena_open(&self->a, NR_SLOTS));
+	ASSERT_EQ(0, handout_at(&self->a, 0, NR, COMMIT));
+	drain_pool(1);
+}
+
+FIXTURE_TEARDOWN(scan)
+{
+	arena_close(&self->a);
+	EXPECT_TRUE(nothing_leaked());
+}
+
+static int count_state(struct arena *a, int first, int nr, int state)
+{
+	int i, n = 0;
+
+	for (i = 0; i < nr; i++)
+		n += word_state(a, first + i) == state;
+	return n;
+}
+
+TEST_F(scan, frees_no_more_than_was_asked_and_looks_at_twice_as_many)
+{
+	struct arena *a = &self->a;
+	unsigned long want, total = 0;
+	struct shrunk s;
+	int i;
+
+	/* spare folios, idle slots, some of them known, and busy ones */
+	ASSERT_EQ(0, handout_at(a, NR, 64, COMMIT));
+	for (i = NR; i < NR + 40; i += 2)
+		mark_idle_at(a, i, a->header->epoch - i);
+	ASSERT_TRUE(sampled(20));
+	for (i = NR + 1; i < NR + 40; i += 2)
+		mark_idle(a, i);
+	ASSERT_EQ(0, recycle(a, DROP, NR + 40, 24));
+	for (want = 1; want < 12; want++) {
+		ASSERT_EQ(0, shrink(want, &s));
+		EXPECT_LE(s.freed, want);
+		EXPECT_LE(s.looked, 2 * want);
+		total += s.freed;
+	}
+	/* 24 spare and 20 idle were known: as many were asked for, and more */
+	EXPECT_LE(44, total);
+	/* asked for more than there is: each is looked at, and that is all */
+	ASSERT_EQ(0, shrink(LONG_MAX / 8, &s));
+	EXPECT_EQ(64 - total, s.freed);
+	EXPECT_EQ(NR, stats_of(a).resident);
+	EXPECT_EQ(NR, count_state(a, 0, NR, HKR_WORD_BUSY));
+}
+
+/* faults on a slot and calls on it, both of which take its locks */
+static void *keeps_locks_busy(void *arg)
+{
+	struct arena *a = arg;
+	uint64_t i;
+
+	while (!stop) {
+		for (i = 0; i < 4; i++) {
+			madvise(slot_of(a, i), SLOT, MADV_DONTNEED);
+			touch(slot_of(a, i) + PAGE, true);
+			recycle(a, IDLE, i, 1);
+		}
+	}
+	return NULL;
+}
+
+TEST_F(scan, slot_whose_locks_are_busy_is_tried_again)
+{
+	struct arena *a = &self->a;
+	pthread_t thread[2];
+	struct shrunk s;
+	int i;
+
+	for (i = 0; i < 4; i++)
+		mark_idle(a, i);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, keeps_locks_busy,
+					    a));
+	for (i = 0; i < CALLS && count_state(a, 0, 4, HKR_WORD_EMPTY) < 4; i++)
+		ASSERT_EQ(0, shrink(1, &s));
+	stop = true;
+	for (i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_EQ(4, count_state(a, 0, 4, HKR_WORD_EMPTY));
+	EXPECT_EQ(4, stats_of(a).reclaimed);
+	EXPECT_EQ(NR - 4, count_state(a, 4, NR - 4, HKR_WORD_BUSY));
+}
+
+#define NR_FLIP		100
+
+/*
+ * Idle, and by its stamps the oldest there is, whenever the tick looks; busy
+ * from then on until shortly before it looks again. What it loses it replaces.
+ */
+static int flipper(int ready)
+{
+	struct arena a;
+	uint32_t epoch;
+	int i;
+
+	if (arena_open(&a, NR_FLIP) || handout(&a, NR_FLIP, COMMIT))
+		return 1;
+	if (write(ready, "", 1) != 1)
+		return 2;
+	while (getppid() != 1) {
+		epoch = a.header->epoch;
+		for (i = 0; i < NR_FLIP; i++)
+			mark_idle_at(&a, i, epoch + 1000);
+		while (a.header->epoch == epoch)
+			usleep(1000);
+		for (i = 0; i < NR_FLIP; i++)
+			if (!take_again(&a, i, word_of(&a, i)))
+				handout_at(&a, i, 1, COMMIT);
+		usleep(a.header->epoch_ms * 700);
+		usleep(50000);
+	}
+	return 0;
+}
+
+/* two of them */
+static bool start_flippers(pid_t *pid)
+{
+	int ready[2], i;
+	char c;
+
+	if (pipe(ready))
+		return false;
+	for (i = 0; i < 2; i++) {
+		pid[i] = fork();
+		if (!pid[i])
+			_exit(flipper(ready[1]));
+		if (pid[i] < 0 || read(ready[0], &c, 1) != 1)
+			return false;
+	}
+	close(ready[0]);
+	close(ready[1]);
+	/* the tick has seen them, at least once */
+	for (i = 0; i < 2000 && sysfs("idle") < NR_FLIP; i++)
+		usleep(1000);
+	return i < 2000;
+}
+
+static void stop_flippers(const pid_t *pid)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		kill(pid[i], SIGKILL);
+		waitpid(pid[i], NULL, 0);
+	}
+}
+
+TEST_F(scan, two_flipping_processes_do_not_keep_it_from_a_third)
+{
+	struct arena *a = &self->a;
+	struct shrunk s;
+	pid_t pid[2];
+	int i;
+
+	ASSERT_TRUE(start_flippers(pid));
+	for (i = 0; i < 8; i++)
+		mark_idle(a, i);
+	for (i = 0; i < CALLS && count_state(a, 0, 8, HKR_WORD_EMPTY) < 8;
+	     i++) {
+		ASSERT_EQ(0, shrink(4, &s));
+		ASSERT_LE(s.looked, 8);
+		ASSERT_LE(s.freed, 4);
+	}
+	stop_flippers(pid);
+	EXPECT_EQ(8, count_state(a, 0, 8, HKR_WORD_EMPTY));
+	EXPECT_EQ(NR - 8, count_state(a, 8, NR - 8, HKR_WORD_BUSY));
+}
+
+/* a look at them was in vain: the next is at others, whatever their stamps say */
+TEST_F(scan, slots_that_only_looked_idle_are_no_longer_the_oldest)
+{
+	struct arena *a = &self->a;
+	struct shrunk s;
+	int i, n;
+
+	for (n = 0; n < CALLS; n++) {
+		for (i = 0; i < 8; i++)
+			mark_idle_at(a, i, a->header->epoch + 1000);
+		ASSERT_TRUE(sampled(8));
+		for (i = 0; i < 8; i++)
+			ASSERT_TRUE(take_again(a, i, word_of(a, i)));
+		ASSERT_EQ(0, shrink(4, &s));
+		ASSERT_EQ(0, s.freed);
+		/* unless the tick was there first, and saw them in use */
+		if (sysfs("idle") == 8)
+			break;
+	}
+	ASSERT_LT(n, CALLS);
+	for (i = 8; i < 16; i++)
+		mark_idle_at(a, i, a->header->epoch - 1);
+	ASSERT_TRUE(sampled(8));
+	for (i = 0; i < 8; i++)
+		mark_idle_at(a, i, a->header->epoch + 1000);
+	ASSERT_TRUE(sampled(16));
+	ASSERT_EQ(0, shrink(8, &s));
+	EXPECT_EQ(8, s.freed);
+	EXPECT_EQ(8, count_state(a, 0, 8, HKR_WORD_IDLE));
+	EXPECT_EQ(8, count_state(a, 8, 8, HKR_WORD_EMPTY));
+	/* they go when it is their turn */
+	ASSERT_EQ(0, shrink(8, &s));
+	EXPECT_EQ(8, count_state(a, 0, 8, HKR_WORD_EMPTY));
+}
+
+/* a scan that frees nothing has looked at slots that are no longer idle */
+TEST_F(scan, by_the_core_goes_on_where_the_first_slots_are_busy_again)
+{
+	struct arena *a = &self->a;
+	int i, n;
+
+	ASSERT_EQ(0, handout_at(a, NR, 200, COMMIT));
+	for (n = 0; n < CALLS; n++) {
+		/* the tick takes note of 200 that are older than the 8 ... */
+		for (i = NR; i < NR + 200; i++)
+			mark_idle_at(a, i, a->header->epoch - 1000);
+		for (i = 0; i < 8; i++)
+			mark_idle(a, i);
+		ASSERT_TRUE(sampled(208));
+		for (i = NR; i < NR + 200; i++)
+			ASSERT_TRUE(take_again(a, i, word_of(a, i)));
+		/* ... and has not yet seen that they are in use */
+		if (sysfs("idle") == 208)
+			break;
+	}
+	ASSERT_LT(n, CALLS);
+	ASSERT_EQ(0, write_file("/proc/sys/vm/drop_caches", "2"));
+	EXPECT_EQ(8, count_state(a, 0, 8, HKR_WORD_EMPTY));
+	EXPECT_EQ(NR + 192, stats_of(a).resident);
+}
+
+/* unmapped, or mapped by single pages, they look free but for their users */
+TEST_F(scan, pinned_slots_do_not_stand_in_the_way)
+{
+	struct arena *a = &self->a;
+	static char buf[12 * PAGE];
+	struct shrunk s;
+	int fd[2], i;
+
+	ASSERT_EQ(0, pipe(fd));
+	for (i = 0; i < 12; i++) {
+		struct iovec iov = { slot_of(a, i), PAGE };
+
+		fill(slot_of(a, i), i);
+		ASSERT_EQ(PAGE, vmsplice(fd[1], &iov, 1, 0));
+		ASSERT_EQ(0, madvise(slot_of(a, i), SLOT, MADV_DONTNEED));
+		if (i % 2) {
+			ASSERT_EQ(0, mprotect(slot_of(a, i) + PAGE, PAGE,
+					      PROT_READ));
+			ASSERT_EQ(0, touch(slot_of(a, i) + 2 * PAGE, true));
+		}
+		mark_idle_at(a, i, a->header->epoch - 1000);
+	}
+	for (i = 12; i < 14; i++)
+		mark_idle(a, i);
+	EXPECT_TRUE(sampled(2));
+	ASSERT_EQ(0, shrink(2, &s));
+	EXPECT_EQ(2, s.count);
+	EXPECT_EQ(2, s.freed);
+	EXPECT_EQ(2, count_state(a, 12, 2, HKR_WORD_EMPTY));
+	EXPECT_EQ(12, count_state(a, 0, 12, HKR_WORD_IDLE));
+	/* free again, they are found again */
+	ASSERT_EQ(sizeof(buf), read(fd[0], buf, sizeof(buf)));
+	EXPECT_TRUE(sampled(12));
+	for (i = 0; i < 12; i++)
+		EXPECT_TRUE(filled(slot_of(a, i), i));
+	EXPECT_TRUE(sampled(12));
+	ASSERT_EQ(0, shrink(12, &s));
+	EXPECT_EQ(12, s.freed);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+static bool on_cpu(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return !sched_setaffinity(0, sizeof(set), &set);
+}
+
+/* runs on the other processor all the time, so that each zap has to tell it */
+static void *spin(void *arg)
+{
+	on_cpu(1);
+	*(volatile bool *)arg = true;
+	while (!stop)
+		;
+	return NULL;
+}
+
+/* how often the other processor is told when 8 slots go, @step apart */
+static int flushes(struct arena *a, int step)
+{
+	char filter[64];
+	struct shrunk s;
+	int i, n;
+
+	for (i = 0; i < 8; i++) {
+		if (handout_at(a, NR + i * step, 1, COMMIT))
+			return -1;
+		*(volatile char *)slot_of(a, NR + i * step) = 1;
+	}
+	for (i = 0; i < 8; i++)
+		mark_idle(a, NR + i * step);
+	drain_pool(1);
+	if (!sampled(8))
+		return -2;
+	/* by us, to others */
+	snprintf(filter, sizeof(filter), "common_pid == %d && reason == 4",
+		 (int)syscall(SYS_gettid));
+	if (trace_on("tlb/tlb_flush", filter))
+		return -3;
+	if (shrink(8, &s) || s.freed != 8)
+		return -4;
+	trace_off("tlb/tlb_flush");
+	n = trace_each("tlb_flush", "", NULL, NULL);
+	return n;
+}
+
+TEST_F(scan, unmaps_neighbours_together)
+{
+	volatile bool runs = false;
+	pthread_t thread;
+	int i, apart = 0, together = 0;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one processor");
+	ASSERT_TRUE(on_cpu(0));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, spin, (void *)&runs));
+	while (!runs)
+		usleep(1000);
+	/* something else may run there for a moment */
+	for (i = 0; i < 50 && (apart != 8 || together != 1); i++) {
+		apart = flushes(&self->a, 2);
+		together = flushes(&self->a, 1);
+		ASSERT_LE(0, apart);
+		ASSERT_LE(0, together);
+	}
+	stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(8, apart);
+	EXPECT_EQ(1, together);
+}
+
+TEST_HARNESS_MAIN

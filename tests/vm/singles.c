@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Free memory that is scattered: slots get single pages, and everything else
+ * stays as it is with a folio. settings gives this program a small machine, no
+ * reserve, and caps beyond its memory.
+ */
+#include "fragment.h"
+#include "group.h"
+#include "reclaim.h"
+#include "harness.h"
+
+#define NR		24
+#define NR_SLOTS	256
+#define LEAVE_KB	(32 << 10)
+
+FIXTURE(scattered)
+{
+	struct scattered s;
+	struct arena hog, a;
+	long hogged;
+};
+
+FIXTURE_SETUP(scattered)
+{
+	ASSERT_TRUE(fragment(&self->s, LEAVE_KB));
+	TH_LOG("%u pages pinned, %ld blocks free, %ld MB available",
+	       self->s.nr_pinned, free_blocks(),
+	       meminfo_kb("MemAvailable") >> 10);
+	ASSERT_EQ(0, arena_open(&self->hog, NR_SLOTS));
+	ASSERT_TRUE(hog_blocks(&self->hog, NR_SLOTS, &self->hogged));
+	ASSERT_EQ(0, arena_open(&self->a, NR_SLOTS));
+}
+
+FIXTURE_TEARDOWN(scattered)
+{
+	heal(&self->s);
+	arena_close(&self->a);
+	arena_close(&self->hog);
+	EXPECT_TRUE(nothing_leaked());
+}
+
+/* the first slot from @i on that gets single pages, handed out; or -1 */
+static long single_slot(struct arena *a, long i)
+{
+	uint64_t before = stats_of(a).singles;
+
+	for (; i < NR_SLOTS && !handout_at(a, i, 1, COMMIT); i++)
+		if (stats_of(a).singles > before)
+			return i;
+	return -1;
+}
+
+static void fill_all(struct arena *a)
+{
+	int i;
+
+	for (i = 0; i < NR; i++)
+		fill(slot_of(a, i), i * 1000);
+}
+
+static bool all_filled(struct arena *a)
+{
+	int i;
+
+	for (i = 0; i < NR; i++)
+		if (!filled(slot_of(a, i), i * 1000))
+			return false;
+	return true;
+}
+
+TEST_F(scattered, handout_gets_single_pages)
+{
+	struct arena *a = &self->a;
+	struct hkr_stats st;
+	long n;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, COMMIT));
+	st = stats_of(a);
+	/* a block may have come up since */
+	n = st.singles;
+	ASSERT_LE(NR / 2, n);
+	EXPECT_EQ(n, st.served_single);
+	EXPECT_EQ(n, sysfs("single_slots"));
+	EXPECT_EQ(NR, st.resident);
+	EXPECT_LE(n * SLOT, st.bytes_zeroed_inline);
+	EXPECT_TRUE(all_zero(a->base, NR * SLOT));
+	fill_all(a);
+	EXPECT_TRUE(all_filled(a));
+	EXPECT_EQ(n * 512 + NR - n, stats_of(a).faults);
+	EXPECT_EQ(NR * 2048, smaps_kb(a->base, NR_SLOTS * SLOT, "Rss"));
+	EXPECT_EQ((NR - n) * 2048,
+		  smaps_kb(a->base, NR_SLOTS * SLOT, "FilePmdMapped"));
+	/* and they are gone with their owner */
+	ASSERT_EQ(0, recycle(a, DROP, 0, NR));
+	EXPECT_EQ(0, sysfs("single_slots"));
+	EXPECT_EQ(0, stats_of(a).singles);
+	EXPECT_EQ(SIGBUS, touch(a->base, false));
+}
+
+TEST_F(scattered, touch_gets_single_pages)
+{
+	struct arena *a = &self->a;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, 0));
+	EXPECT_EQ(0, stats_of(a).singles);
+	fill_all(a);
+	EXPECT_LE(NR / 2, stats_of(a).singles);
+	EXPECT_TRUE(all_filled(a));
+}
+
+TEST_F(scattered, single_pages_are_reused_and_recycled_like_a_folio)
+{
+	struct arena *a = &self->a;
+	uint64_t word;
+	long n;
+	int i;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, COMMIT));
+	n = stats_of(a).singles;
+	ASSERT_LE(NR / 2, n);
+	fill_all(a);
+	/* reuse */
+	mark_idle(a, 3);
+	word = word_of(a, 3);
+	ASSERT_TRUE(take_again(a, 3, word));
+	EXPECT_TRUE(all_filled(a));
+	/* parts of it */
+	ASSERT_EQ(0, mprotect(a->base + 5 * PAGE, PAGE, PROT_READ));
+	ASSERT_EQ(0, madvise(a->base, SLOT, MADV_DONTNEED));
+	EXPECT_TRUE(all_filled(a));
+	ASSERT_EQ(0, mprotect(a->base + 5 * PAGE, PAGE, PROT_READ | PROT_WRITE));
+	/* MOVE there and back */
+	ASSERT_EQ(0, handout_at(a, 100, 2, 0));
+	ASSERT_EQ(0, recycle_to(a, MOVE, 0, 2, 100));
+	EXPECT_TRUE(filled(slot_of(a, 100), 0));
+	EXPECT_TRUE(filled(slot_of(a, 101), 1000));
+	EXPECT_EQ(SIGBUS, touch(a->base, false));
+	ASSERT_EQ(0, handout_at(a, 0, 2, 0));
+	ASSERT_EQ(0, recycle_to(a, MOVE, 100, 2, 0));
+	EXPECT_TRUE(all_filled(a));
+	/* FROM_IDLE takes them along, unzeroed */
+	mark_idle(a, 7);
+	ASSERT_EQ(0, handout_at(a, 110, 1, COMMIT | FROM_IDLE));
+	EXPECT_TRUE(filled(slot_of(a, 110), 7000));
+	EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, 7));
+	/* FRESH, TRIM */
+	ASSERT_EQ(0, recycle(a, FRESH, 1, 1));
+	EXPECT_TRUE(all_zero(slot_of(a, 1), SLOT));
+	for (i = 10; i < 14; i++)
+		mark_idle(a, i);
+	EXPECT_EQ(4, trim(a, 0, 0));
+	EXPECT_GT(n, sysfs("single_slots"));
+	EXPECT_EQ(stats_of(a).singles, sysfs("single_slots"));
+	EXPECT_EQ(0, stats_of(a).orphaned);
+}
+
+TEST_F(scattered, reclaim_takes_exactly_what_is_idle_and_asked_for)
+{
+	struct arena *a = &self->a;
+	int i, empty = 0;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, COMMIT));
+	fill_all(a);
+	for (i = 0; i < 10; i++)
+		mark_idle(a, i);
+	/* until the tick has seen them; it may have exchanged some */
+	for (i = 0; i < 2000 && sysfs("idle") + (long)stats_of(a).reclaimed < 10; i++)
+		usleep(10000);
+	ASSERT_LE(4, sysfs("idle"));
+	EXPECT_EQ(4, freed_by(4));
+	EXPECT_EQ(stats_of(a).singles, sysfs("single_slots"));
+	for (i = 0; i < NR; i++) {
+		if (word_state(a, i) == HKR_WORD_EMPTY)
+			empty++;
+		else
+			EXPECT_TRUE(filled(slot_of(a, i), i * 1000));
+	}
+	/* the tick may have exchanged some for a block that came up */
+	EXPECT_EQ(stats_of(a).reclaimed, empty);
+	/* with a page pinned all of the slot stays */
+	mark_idle(a, 15);
+	ASSERT_TRUE(pin_page(&self->s, slot_of(a, 15) + 77 * PAGE));
+	for (i = 0; i < 100 && stats_of(a).resident > NR - 10; i++)
+		ASSERT_LE(0, freed_by(20));
+	EXPECT_EQ(NR - 10, stats_of(a).resident);
+	ASSERT_EQ(0, freed_by(20));
+	EXPECT_EQ(HKR_WORD_IDLE, word_state(a, 15));
+	EXPECT_TRUE(filled(slot_of(a, 15), 15000));
+}
+
+/* a pin keeps its page, not 2 MiB, and nobody gets the page meanwhile */
+TEST_F(scattered, pinned_page_is_its_pinners_when_the_slot_goes)
+{
+	struct arena *a = &self->a;
+	uint64_t pfn, page[PAGE / 8], charged;
+	int fd[2], i, p;
+	long n = single_slot(a, 0);
+	char *at = slot_of(a, n) + PAGE;
+
+	ASSERT_LE(0, n);
+	fill(slot_of(a, n), 100);
+	pfn = pfn_of(at);
+	ASSERT_EQ(0, pipe(fd));
+	ASSERT_EQ(PAGE, vmsplice(fd[1], &(struct iovec){ at, PAGE }, 1, 0));
+	charged = stats_of(a).user_charged;
+	ASSERT_EQ(0, recycle(a, DROP, n, 1));
+	EXPECT_EQ(0, sysfs("orphans"));
+	EXPECT_EQ(charged - 1, stats_of(a).user_charged);
+	n++;
+	ASSERT_EQ(0, handout_at(a, n, NR, COMMIT));
+	for (i = n; i < n + NR; i++) {
+		memset(slot_of(a, i), 0xee, SLOT);
+		for (p = 0; p < 512; p++)
+			EXPECT_NE(pfn, pfn_of(slot_of(a, i) + p * PAGE));
+	}
+	ASSERT_EQ(PAGE, read(fd[0], page, PAGE));
+	for (i = 0; i < (int)(PAGE / 8); i++)
+		ASSERT_EQ(100 + PAGE / 8 + i, page[i]);
+	close(fd[0]);
+	close(fd[1]);
+}
+
+/* by the decay -1 of arena_open() they would stay for ever */
+TEST_F(scattered, single_pages_are_exchanged_once_there_are_blocks)
+{
+	struct arena *a = &self->a;
+	long first, pmd_kb;
+	int i;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, COMMIT));
+	fill_all(a);
+	for (i = 0; i < NR; i++)
+		mark_idle(a, i);
+	usleep(500000);
+	EXPECT_LE(NR / 2, stats_of(a).singles);
+	for (i = NR / 2; i < NR; i++)
+		ASSERT_TRUE(take_again(a, i, word_of(a, i)));
+	heal(&self->s);
+	/* idle ones with a folio and busy ones stay */
+	for (i = 0; i < 2000 && stats_of(a).singles > NR / 2; i++)
+		usleep(10000);
+	EXPECT_GE(NR / 2, stats_of(a).singles);
+	/* where no page table is in the way, memory is mapped as it was meant */
+	recycle(&self->hog, DROP, 0, self->hogged);
+	pmd_kb = smaps_kb(a->base, NR_SLOTS * SLOT, "FilePmdMapped");
+	first = handout(a, NR / 2, COMMIT);
+	ASSERT_LE(NR, first);
+	EXPECT_TRUE(all_zero(slot_of(a, first), NR / 2 * SLOT));
+	EXPECT_EQ(pmd_kb + NR / 2 * 2048,
+		  smaps_kb(a->base, NR_SLOTS * SLOT, "FilePmdMapped"));
+	for (i = NR / 2; i < NR; i++)
+		EXPECT_TRUE(filled(slot_of(a, i), i * 1000));
+}
+
+static int dies_with_them(void *arg)
+{
+	struct arena b;
+
+	(void)arg;
+	if (arena_open(&b, NR_SLOTS) || handout_at(&b, 0, NR, COMMIT) ||
+	    !stats_of(&b).singles)
+		return 1;
+	fill_all(&b);
+	return raise(SIGKILL);
+}
+
+TEST_F(scattered, single_pages_go_with_a_process_that_is_killed)
+{
+	EXPECT_EQ(128 + SIGKILL, in_child(dies_with_them, NULL));
+	EXPECT_EQ(0, sysfs("single_slots"));
+}
+
+#define LIMIT_MB	100
+
+static int fills_its_group(void *arg)
+{
+	long current, i = 0;
+	struct arena b;
+
+	(void)arg;
+	if (group_enter("/hkr-singles") || arena_open(&b, NR_SLOTS) ||
+	    !b.setup.charged)
+		return 1;
+	while (!handout_at(&b, i, 1, COMMIT)) {
+		memset(slot_of(&b, i), 1, SLOT);
+		i++;
+	}
+	if (i < LIMIT_MB / 2 * 8 / 10 || stats_of(&b).singles < i / 2)
+		return 2;
+	current = group_read("/hkr-singles", "memory.current", NULL);
+	if (current < i * (long)SLOT || current > LIMIT_MB << 20)
+		return 3;
+	return group_kills("/hkr-singles") ? 4 : 0;
+}
+
+TEST_F(scattered, single_pages_are_charged_and_the_limit_holds)
+{
+	ASSERT_EQ(0, group_delegate(""));
+	ASSERT_EQ(0, group_make("/hkr-singles", LIMIT_MB));
+	EXPECT_EQ(0, in_child(fills_its_group, NULL));
+	EXPECT_EQ(0, group_remove("/hkr-singles"));
+	EXPECT_EQ(0, sysfs("single_slots"));
+}
+
+TEST_HARNESS_MAIN
