@@ -22,6 +22,7 @@
 #	TOOLS		files that `make tools` builds
 #	TEST_PROGS	user-space test programs that `make tests` builds
 #	SUITES		names of test suites: `foo` needs a target check-foo
+#	DEBUG_SUITES	those that take a kernel of their own; `make check` leaves them out
 #	TAPS_foo	the files that suite foo must leave, $(B)/check/<something>.tap, in TAP
 #	INSTALL		phony targets that `make install` runs
 #   - A suite's own output is progress for the eye.  What counts is its TAP: tests/summary prints
@@ -70,6 +71,7 @@ LIB		:=
 TOOLS		:=
 TEST_PROGS	:=
 SUITES		:=
+DEBUG_SUITES	:=
 INSTALL		:=
 
 # The kernels that everything is built for and tested on.
@@ -94,8 +96,11 @@ include userlib/build.mk
 include tools/hkbench/build.mk
 include kmod/build.mk
 include tests/static/build.mk
+include tests/model/build.mk
 include tests/native/build.mk
+include tests/programs/build.mk
 include tests/vm/build.mk
+include tests/debug/build.mk
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
 
@@ -105,11 +110,14 @@ tools: $(TOOLS) ## hkbench
 tests: $(TEST_PROGS) ## test programs, without running them
 
 # Suites run one after another, each to its end whatever the others did: the summary decides.
-check: ## every test: static, native and VM on all kernels; the last line is the total
+check: suites = $(SUITES) ## every test: static, native and VM on all kernels; the last line is the total
+check-debug: suites = $(DEBUG_SUITES) ## the VM tests on a kernel with KASAN and lockdep, which takes 15 minutes to build, once
+check-all: suites = $(SUITES) $(DEBUG_SUITES) ## check and check-debug, with one total
+check check-debug check-all:
 	@rm -rf $(B)/check
 	@mkdir -p $(B)/check
-	+@for s in $(SUITES); do $(MAKE) --no-print-directory check-$$s || :; done
-	@sh tests/summary $(foreach s,$(SUITES),$(or $(TAPS_$(s)),$(B)/check/$(s).tap))
+	+@for s in $(suites); do $(MAKE) --no-print-directory check-$$s || :; done
+	@sh tests/summary $(foreach s,$(suites),$(or $(TAPS_$(s)),$(B)/check/$(s).tap))
 
 bench: lib tools kmod ## the benchmark, natively and in the VM on each kernel (QUICK=1: a short one)
 	$(Q)B=$(B) KERNELS='$(KERNELS)' sh tools/hkbench/bench
@@ -130,4 +138,4 @@ help: ## this list
 	@echo '  sh tools/hk check|bench|shell|deps installs what is missing (Debian 12), then runs make'
 
 FORCE:
-.PHONY: FORCE all lib tools tests check bench shell install clean help $(INSTALL)
+.PHONY: FORCE all lib tools tests check check-debug check-all bench shell install clean help $(INSTALL)
