@@ -43,7 +43,7 @@ struct hb_result *hb_add_result(const char *scenario, const char *backend)
 	r->paired_time = r->paired_cpu = NAN;
 	r->ns_p999 = r->ns_max = NAN;
 	r->requested_peak = r->rss_peak = r->rss_idle = r->rss_call = NAN;
-	r->stalls_per_op = r->single_fraction = NAN;
+	r->stalls_per_op = r->single_fraction = r->memory_taken = NAN;
 	return r;
 }
 

@@ -12,6 +12,7 @@ HKBENCH_SRC := \
 	tools/hkbench/clock.c \
 	tools/hkbench/cold.c \
 	tools/hkbench/device.c \
+	tools/hkbench/fork.c \
 	tools/hkbench/goals.c \
 	tools/hkbench/goals_memory.c \
 	tools/hkbench/idle.c \

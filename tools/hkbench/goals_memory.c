@@ -165,6 +165,7 @@ static void judge_scattered(struct hb_book *b)
 void hb_judge_memory(struct hb_book *b)
 {
 	judge_scattered(b);
+	hb_judge_fork(b);
 	if (b->nr_pressure) {
 		nr_rows = hb_pressure_rows(b, rows, ROWS);
 		judge_kills(b, "region", false, false, 0);

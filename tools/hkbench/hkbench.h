@@ -232,6 +232,8 @@ struct hb_result {
 	/* scenario scattered */
 	double ns_p999, ns_max, stalls_per_op, single_fraction;
 	uint64_t failed;
+	/* scenario fork: bytes */
+	double memory_taken;
 	/* scenario peers */
 	double requested_peak, rss_peak, rss_idle, rss_call;
 	/* scenario ring */
@@ -337,7 +339,7 @@ struct hb_options {
 	int touch;		/* -1: the scenario's own */
 	uint64_t iterations;	/* 0: until the time is used up */
 	bool quick, suite;
-	/* pressure, idle, scattered and peers have backends of their own */
+	/* pressure, idle, scattered, fork and peers have backends of their own */
 	const char *backend_list;	/* NULL: all */
 	unsigned int runs;	/* 0: the scenario's own */
 	unsigned int owners;
@@ -363,12 +365,14 @@ void hb_zeroing_restore(void);
 int hb_run_scattered(double seconds);
 int hb_run_peers(double seconds);
 int hb_run_batch(double seconds);
+int hb_run_fork(double seconds);
 int hb_run_pressure(void);
 int hb_run_idle(void);
 /* their backends' names; NULL after the last */
 const char *hb_pressure_backend(size_t i);
 const char *hb_idle_backend(size_t i);
 const char *hb_scattered_backend(size_t i);
+const char *hb_fork_backend(size_t i);
 const char *hb_peer_name(size_t i);
 /* is @name among hb_opt.backend_list? */
 bool hb_listed(const char *name);
@@ -442,6 +446,8 @@ void hb_report_peers(FILE *out, const struct hb_book *book);
 void hb_judge_peers(struct hb_book *book);
 void hb_report_scattered(FILE *out, const struct hb_book *book);
 void hb_report_batch(FILE *out, const struct hb_book *book);
+void hb_report_fork(FILE *out, const struct hb_book *book);
+void hb_judge_fork(struct hb_book *book);
 void hb_report_machine(FILE *out, const struct hb_machine *m);
 void hb_judge(struct hb_book *book);
 struct hb_goal *hb_add_goal(struct hb_book *book, const char *figure,

@@ -132,6 +132,7 @@ static json_t *result_json(const struct hb_result *r)
 		set_real(o, "compact_stalls_per_op", r->stalls_per_op);
 		set_known(o, "single_fraction", r->single_fraction);
 	}
+	set_known(o, "memory_taken", r->memory_taken);
 	set_known(o, "cycles_per_call", r->cycles);
 	if (r->note[0])
 		set_str(o, "note", r->note);

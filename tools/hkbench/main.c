@@ -29,7 +29,7 @@ static unsigned int nr_peer_paths;
 enum step_kind {
 	STEP_LOOP, STEP_COLD_PHASE, STEP_SWEEP, STEP_COLD, STEP_RING, STEP_BATCH,
 	STEP_ZEROING, STEP_PRESSURE, STEP_IDLE, STEP_SCATTERED,
-	STEP_PEERS,
+	STEP_PEERS, STEP_FORK,
 };
 
 struct step {
@@ -76,6 +76,7 @@ static const struct scenario {
 	{ "pressure", 0, STEP_PRESSURE, hb_pressure_backend },
 	{ "idle", 0, STEP_IDLE, hb_idle_backend },
 	{ "scattered", 0, STEP_SCATTERED, hb_scattered_backend },
+	{ "fork", 0, STEP_FORK, hb_fork_backend },
 	{ "peers", 0, STEP_PEERS, hb_peer_name },
 };
 
@@ -124,6 +125,8 @@ static int run_step(const struct step *s)
 		return hb_run_scattered(seconds);
 	case STEP_PEERS:
 		return hb_run_peers(seconds);
+	case STEP_FORK:
+		return hb_run_fork(seconds);
 	}
 	return 1;
 }
@@ -158,6 +161,7 @@ static int run_scenario(void)
 		{ STEP_IDLE, scenario->name, HB_TOUCH_PAGE, 60, 30 },
 		{ STEP_SCATTERED, scenario->name, HB_TOUCH_PAGE, 120, 20 },
 		{ STEP_PEERS, scenario->name, HB_TOUCH_PAGE, 300, 30 },
+		{ STEP_FORK, scenario->name, HB_TOUCH_PAGE, 30, 10 },
 	};
 	double total = 0;
 	int err = 0;
@@ -282,7 +286,7 @@ static void parse_scenario(const char *arg, struct argp_state *state)
 		}
 	argp_failure(state, 2, 0, "unknown scenario '%s'; there are json, mir, "
 		     "vm, sweep, cold, ring, zeroing, batch, pressure, "
-		     "idle, scattered, peers", arg);
+		     "idle, scattered, fork, peers", arg);
 }
 
 static void add_peer(const char *arg, struct argp_state *state)
@@ -416,7 +420,8 @@ static const struct argp_option options[] = {
 	  "zeroing (the device's thread on and off), batch (many blocks "
 	  "at once), pressure (a process needs idle memory), idle (what is held after "
 	  "everything is freed), scattered (waits where free memory is not in one "
-	  "piece), peers (allocators side by side)", 0 },
+	  "piece), fork (and the first touches after it), peers (allocators side by "
+	  "side)", 0 },
 	{ "backend", 'b', "LIST", 0,
 	  "only these, separated by commas; floor, free-thp and decay are "
 	  "always there, where the scenario has no backends of its own", 0 },

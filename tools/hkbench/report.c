@@ -355,7 +355,7 @@ static void report_sweep(FILE *out, const struct hb_book *b)
 static bool has_own_table(const char *scenario)
 {
 	static const char *const own[] = {
-		"ring", "zeroing", "scattered", "peers", "batch",
+		"ring", "zeroing", "scattered", "peers", "batch", "fork",
 	};
 
 	for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++)
@@ -394,4 +394,5 @@ void hb_report(FILE *out, const struct hb_book *b)
 	hb_report_peers(out, b);
 	report_ring(out, b);
 	hb_report_batch(out, b);
+	hb_report_fork(out, b);
 }
