@@ -111,7 +111,7 @@ tests: $(TEST_PROGS) ## test programs, without running them
 
 # Suites run one after another, each to its end whatever the others did: the summary decides.
 check: suites = $(SUITES) ## every test: static, native and VM on all kernels; the last line is the total
-check-debug: suites = $(DEBUG_SUITES) ## the VM tests on a kernel with KASAN and lockdep, which is built once (15 minutes)
+check-debug: suites = $(DEBUG_SUITES) ## the VM tests on a kernel with KASAN and lockdep, which is built once (10 minutes)
 check-all: suites = $(SUITES) $(DEBUG_SUITES) ## check and check-debug, with one total
 check check-debug check-all:
 	@rm -rf $(B)/check
