@@ -32,7 +32,7 @@ options()
 lock_order()
 {
 	echo 1 >$debugfs/hakmem_region/shrink || return 1
-	awk '/hkr_trigger_lock/ { ours = 1; next } ours && /^$/ { exit } ours && /-> .*fs_reclaim/ { found = 1 }
+	awk '/[+.?-]: hkr_trigger_lock$/ { ours = 1; next } ours && /^$/ { exit } ours && /-> .*fs_reclaim/ { found = 1 }
 		END { exit !found }' /proc/lockdep
 }
 
