@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "heap.h"
+#include "probes.h"
 #include "run.h"
 #include "source.h"
 #include "supply.h"
@@ -72,6 +73,8 @@ static size_t from_cache(void **ptrs, size_t n, size_t nr)
 		k = min(k, n - got);
 		if (hkm_run_get_idle(nr * k, &run)) {
 			cut(&run, nr, k, ptrs + got);
+			HKM_PROBE2(hit, ptrs[got],
+				   nr * k << HKM_SLOT_SHIFT);
 			got += k;
 		} else {
 			k /= 2;
@@ -129,6 +132,7 @@ static size_t alloc_whales(void **ptrs, size_t n, size_t size)
 	got = from_cache(ptrs, n, nr);
 	if (got == n)
 		return n;
+	HKM_PROBE1(miss, (n - got) * size);
 	hkm_lane_add(&hkm_lane()->misses, n - got);
 	if (hkm_cache_merge())
 		got += from_cache(ptrs + got, n - got, nr);

@@ -4,6 +4,9 @@
 
 # 0 leaves every trace of timing out; hkm_timing_enable() then returns -EOPNOTSUPP.
 HAKMEM_DEBUG_TIMING ?= 1
+# 0 leaves out the probes; so does a missing header.
+HAKMEM_PROBES ?= 1
+LEFT_OUT := -DHAKMEM_DEBUG_TIMING=$(HAKMEM_DEBUG_TIMING) -DHAKMEM_PROBES=$(HAKMEM_PROBES)
 
 LIBHAKMEM_SRC :=		\
 	userlib/anon.c		\
@@ -48,16 +51,16 @@ LIB += $(B)/libhakmem.pc
 LIB += $(B)/libhakmem.so
 LIB += $(B)/libhakmem_preload.so
 
-$(B)/obj/userlib/%.o: HK_CPPFLAGS += -DHAKMEM_DEBUG_TIMING=$(HAKMEM_DEBUG_TIMING)
+$(B)/obj/userlib/%.o: HK_CPPFLAGS += $(LEFT_OUT)
 $(B)/obj/userlib/%.o: HK_CFLAGS += -fPIC -fvisibility=hidden -ftls-model=initial-exec
 $(B)/obj/userlib/api.o $(B)/obj/userlib/preload.o: HK_CFLAGS += -fno-builtin
 PRELOAD_OBJ := $(PRELOAD_SRC:%.c=$(B)/obj/%.o)
 
-$(sort $(LIBHAKMEM_OBJ) $(PRELOAD_OBJ)): $(B)/.debug_timing
+$(sort $(LIBHAKMEM_OBJ) $(PRELOAD_OBJ)): $(B)/.left_out
 
-$(B)/.debug_timing: FORCE
+$(B)/.left_out: FORCE
 	@mkdir -p $(@D)
-	@echo $(HAKMEM_DEBUG_TIMING) | cmp -s - $@ || echo $(HAKMEM_DEBUG_TIMING) > $@
+	@echo '$(LEFT_OUT)' | cmp -s - $@ || echo '$(LEFT_OUT)' > $@
 
 $(B)/libhakmem.a: $(LIBHAKMEM_OBJ)
 	$(call say,AR,$@)

@@ -5,6 +5,7 @@
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 #define cold		__attribute__((cold, noinline))
+#define always_inline	inline __attribute__((always_inline))
 
 /* A word that threads share: no tearing, no invented accesses. */
 #define read_once(p)	 __atomic_load_n((p), __ATOMIC_RELAXED)

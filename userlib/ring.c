@@ -26,6 +26,7 @@
 #include <errno.h>
 
 #include "env.h"
+#include "probes.h"
 #include "ring.h"
 #include "sys.h"
 #include "timing.h"
@@ -128,7 +129,8 @@ static inline void unlink_entry(struct hkm_ring *ring, struct hkm_ring_class *c,
 
 /* ---- get and put --------------------------------------------------------- */
 
-static inline void *get(struct hkm_ring *ring, size_t size)
+/* always: to the compiler a probe is many instructions, too many to inline */
+static always_inline void *get(struct hkm_ring *ring, size_t size)
 {
 	struct hkm_ring_class *c;
 	void *ptr = NULL;
@@ -146,8 +148,10 @@ static inline void *get(struct hkm_ring *ring, size_t size)
 		ring->entries[n].fifo_newer = ring->free;
 		ring->free = n;
 		ring->st.hits++;
+		HKM_PROBE2(ring_hit, ptr, size);
 	} else {
 		ring->st.misses++;
+		HKM_PROBE1(ring_miss, size);
 	}
 	hkm_unlock(&ring->lock);
 	return ptr;
@@ -217,8 +221,10 @@ int hkm_ring_put(struct hkm_ring *ring, void *ptr, size_t size)
 
 	ev.ptr = NULL;
 	err = HKM_TIMED(HKM_T_WHALE_PUT, put(ring, ptr, size, &ev));
-	if (unlikely(ev.ptr))
+	if (unlikely(ev.ptr)) {
+		HKM_PROBE2(ring_evict, ev.ptr, ev.size);
 		ev.release(ev.ptr, ev.size, ev.arg);
+	}
 	return err;
 }
 

@@ -16,6 +16,7 @@
 
 #include "backend.h"
 #include "cache.h"
+#include "probes.h"
 #include "source.h"
 #include "supply.h"
 #include "whale.h"
@@ -43,6 +44,8 @@ static int fill(struct hkm_backend *be, size_t first, size_t nr,
 		if (!hkm_cache_pop(UINT64_MAX, hkm_source_border, false, most,
 				   &run))
 			break;
+		HKM_PROBE2(exchange, hkm_slot_address(run.first),
+			   run.nr << HKM_SLOT_SHIFT);
 		err = be->ops->fill(be, hkm_slot_address(first),
 				    hkm_slot_address(run.first), run.nr);
 		first += run.nr;

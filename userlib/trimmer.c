@@ -31,6 +31,7 @@
 #include "env.h"
 #include "lock.h"
 #include "low.h"
+#include "probes.h"
 #include "source.h"
 #include "sys.h"
 #include "trimmer.h"
@@ -72,6 +73,8 @@ static void give_back(uint64_t before_ms)
 
 	while (hkm_cache_pop(before_ms, hkm_source_border, false, SIZE_MAX,
 			     &run)) {
+		HKM_PROBE2(trim, hkm_slot_address(run.first),
+			   run.nr << HKM_SLOT_SHIFT);
 		be = hkm_source_of(run.first);
 		be->ops->evict(be, hkm_slot_address(run.first), run.nr);
 	}

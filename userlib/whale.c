@@ -33,6 +33,7 @@
 #include "heap.h"
 #include "lock.h"
 #include "machine.h"
+#include "probes.h"
 #include "run.h"
 #include "source.h"
 #include "supply.h"
@@ -59,11 +60,27 @@ static uint64_t limit;		/* idle slots */
 
 /* ---- idle runs ---------------------------------------------------------------- */
 
-static void evict(const struct hkm_run *run)
+static void drop(const struct hkm_run *run)
 {
 	struct hkm_backend *be = hkm_source_of(run->first);
 
 	be->ops->evict(be, hkm_slot_address(run->first), run->nr);
+}
+
+/* There is no room for it. */
+static void evict(const struct hkm_run *run)
+{
+	HKM_PROBE2(evict, hkm_slot_address(run->first),
+		   run->nr << HKM_SLOT_SHIFT);
+	drop(run);
+}
+
+/* It is old, or all are to go. */
+static void trim(const struct hkm_run *run)
+{
+	HKM_PROBE2(trim, hkm_slot_address(run->first),
+		   run->nr << HKM_SLOT_SHIFT);
+	drop(run);
 }
 
 /* The kernel sees the age of the device's idle slots itself. */
@@ -79,7 +96,7 @@ static cold void trim_old(uint64_t now)
 		return;
 	while (hkm_cache_pop(now - decay, hkm_source_border, false, SIZE_MAX,
 			     &run))
-		evict(&run);
+		trim(&run);
 }
 
 static void trim_if_due(uint64_t now)
@@ -126,7 +143,7 @@ static void make_idle(size_t first, size_t nr, unsigned int flags)
 	if (be->ops->idle(be, hkm_slot_address(first), nr))
 		run.flags |= HKM_RUN_ZERO;
 	if (unlikely(!hkm_cache_put(&run, now))) {
-		evict(&run);	/* the cache is closed */
+		trim(&run);	/* the cache is closed */
 		return;
 	}
 	keep_to_limit(nr);
@@ -157,6 +174,8 @@ static bool confirm(const struct hkm_run *run)
 	be = hkm_source_of(run->first);
 	if (likely(!be->ops->reuse(be, hkm_slot_address(run->first), run->nr)))
 		return true;
+	HKM_PROBE2(lost, hkm_slot_address(run->first),
+		   run->nr << HKM_SLOT_SHIFT);
 	hkm_lane_add(&hkm_lane()->lost, 1);
 	return false;
 }
@@ -184,12 +203,15 @@ static void *alloc_cached(size_t nr, size_t size, unsigned int flags)
 {
 	size_t lowest = flags & HKM_WHALE_ANON ? hkm_source_border : 0;
 	struct hkm_run run;
+	void *whale;
 
 	if (!get_idle(nr, lowest, &run))
 		return NULL;
 	make_zero(&run, size, flags);
 	hkm_lane_add(&hkm_lane()->hits, 1);
-	return make_live(&run);
+	whale = make_live(&run);
+	HKM_PROBE2(hit, whale, size);
+	return whale;
 }
 
 /* Idle memory is as good as new for this. */
@@ -205,6 +227,7 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 	struct hkm_run run;
 	void *whale;
 
+	HKM_PROBE1(miss, size);
 	hkm_lane_add(&hkm_lane()->misses, 1);
 	trim_if_due(hkm_cache_now_ms());
 	if (hkm_cache_merge()) {
@@ -468,7 +491,7 @@ size_t hkm_whale_release(bool pinned_too)
 	hkm_cache_merge();
 	while (hkm_cache_pop(UINT64_MAX, 0, pinned_too, SIZE_MAX, &run)) {
 		nr += run.nr;
-		evict(&run);
+		trim(&run);
 	}
 	return nr << HKM_SLOT_SHIFT;
 }
