@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 
 #include "backend.h"
+#include "checker.h"
 #include "lock.h"
 #include "sys.h"
 #include "window.h"
@@ -383,6 +384,7 @@ static int move_slot_by_slot(char *to, char *from, size_t size)
 {
 	size_t at;
 
+	hkm_checker_used(to, size);
 	for (at = 0; at < size; at += HKM_SLOT_SIZE) {
 		if (!hkm_sys_mremap_away(from + at, HKM_SLOT_SIZE, to + at))
 			continue;

@@ -4,15 +4,18 @@
 
 # 0 leaves every trace of timing out; hkm_timing_enable() then returns -EOPNOTSUPP.
 HAKMEM_DEBUG_TIMING ?= 1
-# 0 leaves out the probes; so does a missing header.
+# 0 leaves out the probes, or what memory checkers are told; so does a missing header.
 HAKMEM_PROBES ?= 1
-LEFT_OUT := -DHAKMEM_DEBUG_TIMING=$(HAKMEM_DEBUG_TIMING) -DHAKMEM_PROBES=$(HAKMEM_PROBES)
+HAKMEM_CHECKERS ?= 1
+LEFT_OUT := -DHAKMEM_DEBUG_TIMING=$(HAKMEM_DEBUG_TIMING) -DHAKMEM_PROBES=$(HAKMEM_PROBES) \
+	-DHAKMEM_CHECKERS=$(HAKMEM_CHECKERS)
 
 LIBHAKMEM_SRC :=		\
 	userlib/anon.c		\
 	userlib/api.c		\
 	userlib/batch.c		\
 	userlib/cache.c		\
+	userlib/checker.c	\
 	userlib/env.c		\
 	userlib/heap.c		\
 	userlib/lock.c		\

@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "checker.h"
 #include "env.h"
 #include "heap.h"
 #include "lock.h"
@@ -161,7 +162,8 @@ static void *make_live(const struct hkm_run *run)
 	write_once(&runs[run->first], RUN_LIVE | pinned | (uint32_t)run->nr);
 	hkm_lane_add(&lane->live, 1);
 	hkm_lane_add(&lane->live_slots, run->nr);
-	return hkm_slot_address(run->first);
+	return hkm_checker_live(hkm_slot_address(run->first),
+				run->nr << HKM_SLOT_SHIFT);
 }
 
 /* A cached run becomes the caller's, or turns out to be lost. */
@@ -180,15 +182,21 @@ static bool confirm(const struct hkm_run *run)
 	return false;
 }
 
+/* Of a run that is live. */
 static void make_zero(const struct hkm_run *run, size_t size,
 		      unsigned int flags)
 {
 	struct hkm_backend *be;
+	void *whale;
 
-	if (likely(!(flags & HKM_WHALE_ZERO)) || run->flags & HKM_RUN_ZERO)
+	if (likely(!(flags & HKM_WHALE_ZERO)))
 		return;
-	be = hkm_source_of(run->first);
-	be->ops->clear(be, hkm_slot_address(run->first), size);
+	whale = hkm_slot_address(run->first);
+	if (!(run->flags & HKM_RUN_ZERO)) {
+		be = hkm_source_of(run->first);
+		be->ops->clear(be, whale, size);
+	}
+	hkm_checker_zeroed(whale, size);
 }
 
 static inline bool get_idle(size_t nr, size_t lowest, struct hkm_run *run)
@@ -207,9 +215,9 @@ static void *alloc_cached(size_t nr, size_t size, unsigned int flags)
 
 	if (!get_idle(nr, lowest, &run))
 		return NULL;
-	make_zero(&run, size, flags);
 	hkm_lane_add(&hkm_lane()->hits, 1);
 	whale = make_live(&run);
+	make_zero(&run, size, flags);
 	HKM_PROBE2(hit, whale, size);
 	return whale;
 }
@@ -237,8 +245,9 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 	}
 	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
 		return NULL;
+	whale = make_live(&run);
 	make_zero(&run, size, flags);
-	return make_live(&run);
+	return whale;
 }
 
 void *hkm_whale_alloc(size_t size, unsigned int flags)
@@ -303,6 +312,7 @@ void hkm_whale_free(void *ptr, const char *who)
 	size_t nr = run & RUN_SLOTS;
 
 	count_dead(nr);
+	hkm_checker_freed(ptr, nr << HKM_SLOT_SHIFT);
 	make_idle(hkm_slot_number(ptr), nr,
 		  run & RUN_PINNED ? HKM_RUN_PINNED : 0);
 }
@@ -322,6 +332,7 @@ static void *shrink(void *ptr, uint32_t old, size_t nr)
 		return ptr;
 	take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr, "realloc");
 	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
+	hkm_checker_resized(ptr, had << HKM_SLOT_SHIFT, nr << HKM_SLOT_SHIFT);
 	write_once(&runs[first + nr], RUN_FREED);
 	make_idle(first + nr, had - nr, 0);
 	return ptr;
@@ -361,6 +372,8 @@ static void *grow(void *ptr, uint32_t old, size_t nr)
 		take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr,
 			  "realloc");
 		hkm_lane_add(&hkm_lane()->live_slots, nr - had);
+		hkm_checker_resized(ptr, had << HKM_SLOT_SHIFT,
+				    nr << HKM_SLOT_SHIFT);
 		return ptr;
 	}
 	if (be->ops->move(be, ptr, had, nr, &to))
@@ -369,6 +382,8 @@ static void *grow(void *ptr, uint32_t old, size_t nr)
 	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
 	write_once(&runs[hkm_slot_number(to)],
 		   (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr);
+	hkm_checker_moved(ptr, had << HKM_SLOT_SHIFT, to,
+			  nr << HKM_SLOT_SHIFT);
 	return to;
 }
 
@@ -406,6 +421,8 @@ struct hkm_run hkm_run_take_back(const void *ptr, const char *who)
 	uint32_t run = take_back(ptr, RUN_FREED, who);
 
 	count_dead(run & RUN_SLOTS);
+	hkm_checker_freed((void *)ptr,
+			  (size_t)(run & RUN_SLOTS) << HKM_SLOT_SHIFT);
 	return (struct hkm_run){
 		.first = hkm_slot_number(ptr),
 		.nr = run & RUN_SLOTS,
@@ -450,6 +467,7 @@ int hkm_whale_open(const struct hkm_config *cfg)
 
 	if (is_open)
 		return -EALREADY;
+	hkm_checker_find();
 	err = hkm_source_open(cfg);
 	if (err)
 		return err;

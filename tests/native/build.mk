@@ -6,6 +6,7 @@
 NATIVE_PROGS :=		\
 	anon_test		\
 	batch_test		\
+	checker_test		\
 	family_test		\
 	fit_test		\
 	heap_shared_test	\
@@ -52,6 +53,7 @@ TAPS_native := $(NATIVE_VARIANTS:%=$(B)/check/native-%.tap)
 # The stand-in for the device goes in front of these, see fakedev.h.
 NATIVE_WRAP :=				\
 	hkm_sys_mmap			\
+	hkm_sys_mremap_away		\
 	hkm_sys_name			\
 	hkm_sys_open_trigger		\
 	hkm_sys_region_handout		\

@@ -356,6 +356,14 @@ WRAP(void, hkm_sys_name, (void *addr, size_t size, const char *name))
 	fake.named_size = size;
 }
 
+/* Linux 6.17 and later move several mappings at once. */
+WRAP(int, hkm_sys_mremap_away, (void *addr, size_t size, void *to))
+{
+	if (fake.enabled && fake.refuse_move)
+		return -EFAULT;
+	return __real_hkm_sys_mremap_away(addr, size, to);
+}
+
 /* The first trigger is the one that needs privilege: its window is shorter. */
 WRAP(int, hkm_sys_open_trigger, (const char *trigger))
 {

@@ -23,6 +23,7 @@ struct fakedev {
 	int setup_error;
 	bool refuse_arena;	/* mmap() unmaps what was there, then fails */
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
+	bool refuse_move;	/* mremap() says what a mapping in pieces is */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
 	uint32_t abi_version;
 	uint64_t features;

@@ -9,11 +9,16 @@
 
 #include "heap_test.h"
 
-/* runs that do not touch: a live slot is between any two */
+/*
+ * runs that do not touch: a live slot is between any two. Each is full of its
+ * number, from 1
+ */
 static void apart(char **p, const size_t *slots, int nr)
 {
 	for (int i = 0; i < nr; i++) {
 		p[i] = hkm_malloc(slots[i] * SLOT);
+		check(is_whale(p[i]));
+		memset(p[i], i + 1, slots[i] * SLOT);
 		check(is_whale(hkm_malloc(SLOT)));
 	}
 	for (int i = 0; i < nr; i++)
@@ -74,8 +79,6 @@ static void new_runs_are_made_of_idle_memory(void)
 	no_device();
 	setenv("HAKMEM_THP", "off", 1);
 	apart(p, slots, 3);
-	for (int i = 0; i < 3; i++)
-		memset(p[i], i + 1, slots[i] * SLOT);
 	q = hkm_malloc(6 * SLOT);
 	check(q && q != p[0]);
 	check_int(resident_pages(q, 6 * SLOT), 6 * SLOT / 4096);
@@ -154,7 +157,6 @@ static void some_runs_are_not_made_of_idle_memory(void)
 
 	no_device();
 	apart(&p, slots, 1);
-	memset(p, 1, 2 * SLOT);
 	check(all_bytes(hkm_calloc(1, 3 * SLOT), 3 * SLOT, 0));
 	check_int(stats().idle_bytes, 2 * SLOT);
 	p = hkm_malloc(200 * SLOT);

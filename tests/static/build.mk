@@ -12,7 +12,7 @@ check-static: $(KERNELS:%=build/ktree/%/tools/testing/selftests/kselftest_harnes
 	+@$(MAKE) -k --no-print-directory $(STATIC_LOGS:%=%/hakmem_region.ko) >/dev/null 2>&1 || :
 	+@mkdir -p $(B)/check; $(MAKE) --no-print-directory B=$(B)/werror WERROR=1 lib tools tests \
 		>$(B)/check/werror.log 2>&1; echo "exit $$?" >>$(B)/check/werror.log
-	+@$(MAKE) --no-print-directory B=$(B)/bare WERROR=1 HAKMEM_PROBES=0 \
+	+@$(MAKE) --no-print-directory B=$(B)/bare WERROR=1 HAKMEM_PROBES=0 HAKMEM_CHECKERS=0 \
 		HAKMEM_DEBUG_TIMING=0 lib >$(B)/check/bare.log 2>&1; echo "exit $$?" >>$(B)/check/bare.log
 	$(Q)sh tests/static/run $(B) $(KERNELS)
 
