@@ -120,7 +120,7 @@ struct mallinfo2 hkm_mallinfo2(void)
 
 void hkm_dump_heap_stats(FILE *out)
 {
-	char text[1024];
+	char text[HKM_REPORT_ROOM];
 
 	hkm_report_text(text, sizeof(text));
 	fputs(text, out ? out : stderr);

@@ -27,6 +27,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "capacity.h"
 #include "heap.h"
 #include "probes.h"
 #include "run.h"
@@ -136,8 +137,10 @@ static size_t alloc_whales(void **ptrs, size_t n, size_t size)
 	hkm_lane_add(&hkm_lane()->misses, n - got);
 	if (hkm_cache_merge())
 		got += from_cache(ptrs + got, n - got, nr);
-	if (got < n)
+	if (got < n) {
+		hkm_capacity_missed(nr * (n - got));
 		got += from_region(ptrs + got, n - got, nr);
+	}
 	if (got < n)
 		got += from_anon(ptrs + got, n - got, nr);
 	return got;

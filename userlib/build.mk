@@ -15,6 +15,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/api.c		\
 	userlib/batch.c		\
 	userlib/cache.c		\
+	userlib/capacity.c	\
 	userlib/checker.c	\
 	userlib/env.c		\
 	userlib/heap.c		\

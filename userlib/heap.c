@@ -38,6 +38,7 @@ static const char *const policy_words[] = {
 static const char *const order_words[] = { "hot", "fifo", NULL };
 static const char *const aligned_words[] = { "anon", "region", NULL };
 static const char *const trim_words[] = { "off", "thread", "psi", NULL };
+static const char *const capacity_words[] = { "fixed", "auto", NULL };
 static const char *const mode_words[] = { "minimal", "balanced", "fast", NULL };
 
 /**
@@ -85,6 +86,8 @@ static const struct mode *read_environment(struct hkm_config *cfg)
 						      (int)mode->policy);
 	cfg->order = (enum hkm_order)hkm_env_choice("HAKMEM_WHALE_ORDER",
 						    order_words, 0);
+	cfg->capacity = (enum hkm_capacity)hkm_env_choice("HAKMEM_CAPACITY",
+							  capacity_words, 0);
 	return mode;
 }
 
@@ -110,6 +113,7 @@ static bool is_valid(const struct hkm_config *cfg)
 	return (unsigned int)cfg->source <= HKM_SOURCE_REGION &&
 	       (unsigned int)cfg->policy <= HKM_POLICY_FREE &&
 	       (unsigned int)cfg->order <= HKM_FIFO &&
+	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
 	       cfg->slots <= HKM_SLOTS_MAX;
 }
 

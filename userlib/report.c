@@ -15,8 +15,6 @@
 #include "sys.h"
 #include "whale.h"
 
-#define ROOM 1024
-
 typedef unsigned long long ull;
 
 static size_t bounded(int len, size_t room)
@@ -42,12 +40,14 @@ size_t hkm_report_text(char *text, size_t room)
 		"misses     %12llu\n"
 		"hit rate   %11.1f%%\n"
 		"evictions  %12llu\n"
-		"lost       %12llu\n",
+		"lost       %12llu\n"
+		"capacity   %12llu bytes, grown %llu times, shrunk %llu\n",
 		st.backend, (ull)st.live, (ull)st.live_bytes, st.ring.cached,
 		st.ring.slots, (ull)st.idle_bytes, (ull)st.ring.hits,
 		(ull)st.ring.misses,
 		allocs ? 100.0 * (double)st.ring.hits / (double)allocs : 0.0,
-		(ull)st.ring.evictions, (ull)st.lost), room);
+		(ull)st.ring.evictions, (ull)st.lost, (ull)st.capacity_bytes,
+		(ull)st.capacity_grown, (ull)st.capacity_shrunk), room);
 }
 
 size_t hkm_report_json(char *text, size_t room)
@@ -59,11 +59,14 @@ size_t hkm_report_json(char *text, size_t room)
 		"{\"backend\": \"%s\", \"live\": %llu, \"live_bytes\": %llu, "
 		"\"idle\": %zu, \"idle_bytes\": %llu, \"slots\": %zu, "
 		"\"hits\": %llu, \"misses\": %llu, \"puts\": %llu, "
-		"\"evictions\": %llu, \"lost\": %llu}\n",
+		"\"evictions\": %llu, \"lost\": %llu, "
+		"\"capacity_bytes\": %llu, \"capacity_grown\": %llu, "
+		"\"capacity_shrunk\": %llu}\n",
 		st.backend, (ull)st.live, (ull)st.live_bytes, st.ring.cached,
 		(ull)st.idle_bytes, st.ring.slots, (ull)st.ring.hits,
 		(ull)st.ring.misses, (ull)st.ring.puts,
-		(ull)st.ring.evictions, (ull)st.lost), room);
+		(ull)st.ring.evictions, (ull)st.lost, (ull)st.capacity_bytes,
+		(ull)st.capacity_grown, (ull)st.capacity_shrunk), room);
 }
 
 static bool was_used(void)
@@ -81,16 +84,16 @@ static bool was_used(void)
 __attribute__((destructor)) static void report_at_exit(void)
 {
 	const char *path = secure_getenv("HAKMEM_STATS_FILE");
-	char text[ROOM];
+	char text[HKM_REPORT_ROOM];
 	int err;
 
 	if (!was_used())
 		return;
 	if (hkm_env_flag("HAKMEM_STATS"))
-		hkm_sys_write_stderr(text, hkm_report_text(text, ROOM));
+		hkm_sys_write_stderr(text, hkm_report_text(text, sizeof(text)));
 	if (!path)
 		return;
-	err = hkm_sys_write_file(path, text, hkm_report_json(text, ROOM));
+	err = hkm_sys_write_file(path, text, hkm_report_json(text, sizeof(text)));
 	if (err)
 		hkm_message("HAKMEM_STATS_FILE=%.128s: %s", path,
 			    strerrordesc_np(-err));

@@ -4,6 +4,8 @@
 
 #include <stddef.h>
 
+#define HKM_REPORT_ROOM 2048	/* is enough for either */
+
 /*
  * hkm_report_text, _json - the heap's counters into @text, which has @room; the
  * length without the terminating zero. Nothing is allocated.

@@ -33,7 +33,7 @@ struct hkm_run hkm_run_take_back(const void *ptr, const char *who);
 /* hkm_run_make_idle - the cache's */
 void hkm_run_make_idle(const struct hkm_run *run);
 
-/* hkm_run_limit - slots that may be idle */
+/* hkm_run_limit - slots that may be idle now */
 size_t hkm_run_limit(void);
 
 #endif /* HKM_RUN_H */

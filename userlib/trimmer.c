@@ -28,6 +28,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "capacity.h"
 #include "env.h"
 #include "lock.h"
 #include "low.h"
@@ -75,6 +76,7 @@ static void give_back(uint64_t before_ms)
 			     &run)) {
 		HKM_PROBE2(trim, hkm_slot_address(run.first),
 			   run.nr << HKM_SLOT_SHIFT);
+		hkm_capacity_cold(run.nr);
 		be = hkm_source_of(run.first);
 		be->ops->evict(be, hkm_slot_address(run.first), run.nr);
 	}

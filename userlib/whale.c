@@ -18,8 +18,8 @@
  * Where no cached run will do, neighbours are joined; then a new one is supplied
  * (supply.c).
  *
- * Idle memory is bounded in bytes, and by age where the policy is to let it
- * decay. Nothing runs on its own for that, unless somebody asks for it (trimmer.c):
+ * Idle memory is bounded in bytes (capacity.c), and by age where the policy is to
+ * let it decay. Nothing runs on its own for that, unless somebody asks for it (trimmer.c):
  * it rides on the calls of the program.
  *
  * What cannot fail: free. What does not fit the device gets anonymous memory.
@@ -29,6 +29,7 @@
 #include <string.h>
 
 #include "cache.h"
+#include "capacity.h"
 #include "checker.h"
 #include "env.h"
 #include "heap.h"
@@ -57,7 +58,6 @@ static bool is_open;
 static enum hkm_policy policy;
 static uint64_t decay_ms;
 static uint64_t next_trim_ms;	/* not before this */
-static uint64_t limit;		/* idle slots */
 
 /* ---- idle runs ---------------------------------------------------------------- */
 
@@ -84,10 +84,15 @@ static void trim(const struct hkm_run *run)
 	drop(run);
 }
 
-/* The kernel sees the age of the device's idle slots itself. */
+/*
+ * The kernel sees the age of the device's idle slots itself. Where memory is to be
+ * kept, the capacity is all that age is asked for, and no more goes than it has.
+ */
 static cold void trim_old(uint64_t now)
 {
 	uint64_t decay = read_once(&decay_ms), due = read_once(&next_trim_ms);
+	uint64_t kept = read_once(&policy) == HKM_POLICY_KEEP ?
+			hkm_capacity_floor() : 0;
 	struct hkm_run run;
 
 	if (now < due || now < decay ||
@@ -95,41 +100,44 @@ static cold void trim_old(uint64_t now)
 					 now + decay / 4 + 1, false,
 					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return;
-	while (hkm_cache_pop(now - decay, hkm_source_border, false, SIZE_MAX,
-			     &run))
+	while (hkm_lane_sum_idle() > kept &&
+	       hkm_cache_pop(now - decay, hkm_source_border, false, SIZE_MAX,
+			     &run)) {
+		hkm_capacity_cold(run.nr);
 		trim(&run);
+	}
 }
 
 static void trim_if_due(uint64_t now)
 {
-	if (read_once(&policy) == HKM_POLICY_DECAY &&
-	    unlikely(now >= read_once(&next_trim_ms)))
+	if (unlikely(now >= read_once(&next_trim_ms)))
 		trim_old(now);
 }
 
 static cold void trim_to_limit(void)
 {
-	uint64_t most = read_once(&limit), idle = hkm_lane_sum_idle();
+	uint64_t most = hkm_capacity_now(), idle = hkm_lane_sum_idle();
 	struct hkm_run run;
 
 	while (idle > most &&
 	       hkm_cache_pop(UINT64_MAX, 0, false, SIZE_MAX, &run)) {
 		idle -= run.nr < idle ? run.nr : idle;
 		hkm_lane_add(&hkm_lane()->evictions, 1);
+		hkm_capacity_evicted(run.nr);
 		evict(&run);
 	}
 }
 
 /*
  * The sum over all lanes is not looked at for each free, but for each 64th part
- * of the limit that a lane has put.
+ * of the capacity that a lane has put.
  */
 static void keep_to_limit(size_t nr)
 {
 	struct hkm_lane *lane = hkm_lane();
 
 	hkm_lane_add(&lane->unchecked, nr);
-	if (likely(read_once(&lane->unchecked) <= read_once(&limit) / 64))
+	if (likely(read_once(&lane->unchecked) <= hkm_capacity_now() / 64))
 		return;
 	write_once(&lane->unchecked, 0);
 	trim_to_limit();
@@ -179,6 +187,7 @@ static bool confirm(const struct hkm_run *run)
 	HKM_PROBE2(lost, hkm_slot_address(run->first),
 		   run->nr << HKM_SLOT_SHIFT);
 	hkm_lane_add(&hkm_lane()->lost, 1);
+	hkm_capacity_cold(run->nr);	/* it was the oldest that there was */
 	return false;
 }
 
@@ -243,6 +252,7 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 		if (whale)
 			return whale;
 	}
+	hkm_capacity_missed(nr);
 	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
 		return NULL;
 	whale = make_live(&run);
@@ -359,6 +369,7 @@ static bool grow_here(void *ptr, size_t had, size_t nr)
 		if (confirm(&run))
 			return true;
 	}
+	hkm_capacity_missed(more);
 	return !be->ops->extend(be, ptr, had, more);
 }
 
@@ -437,14 +448,14 @@ void hkm_run_make_idle(const struct hkm_run *run)
 
 size_t hkm_run_limit(void)
 {
-	return read_once(&limit);
+	return hkm_capacity_now();
 }
 
 /* ---- set-up --------------------------------------------------------------------- */
 
 void hkm_whale_set_limit(size_t bytes)
 {
-	write_once(&limit, bytes >> HKM_SLOT_SHIFT);
+	hkm_capacity_set_limit(bytes >> HKM_SLOT_SHIFT);
 	trim_to_limit();
 }
 
@@ -452,6 +463,13 @@ void hkm_whale_set_trim(enum hkm_trim how)
 {
 	hkm_trimmer_set(how, read_once(&policy) == HKM_POLICY_DECAY ?
 			     read_once(&decay_ms) : UINT64_MAX);
+}
+
+/* Where age does not matter there is nothing due, ever. */
+static bool goes_by_age(const struct hkm_config *cfg)
+{
+	return cfg->policy == HKM_POLICY_DECAY ||
+	       (cfg->policy == HKM_POLICY_KEEP && hkm_capacity_is_auto());
 }
 
 int hkm_whale_open(const struct hkm_config *cfg)
@@ -480,7 +498,8 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	}
 	write_once(&policy, cfg->policy);
 	write_once(&decay_ms, cfg->decay_ms);
-	write_once(&limit, cfg->limit >> HKM_SLOT_SHIFT);
+	hkm_capacity_open(cfg->capacity, cfg->limit >> HKM_SLOT_SHIFT);
+	write_once(&next_trim_ms, goes_by_age(cfg) ? 0 : UINT64_MAX);
 	cache.border = hkm_source_border;
 	hkm_cache_open(&cache);
 	/* Release: pairs with the acquire in hkm_whale_is_open(). */
@@ -541,4 +560,5 @@ void hkm_whale_heap_stats(struct hkm_heap_stats *st)
 		.lost = sum.lost,
 		.live = sum.live,
 	};
+	hkm_capacity_stats(st);
 }

@@ -6,6 +6,7 @@
 NATIVE_PROGS :=		\
 	anon_test		\
 	batch_test		\
+	capacity_test		\
 	checker_test		\
 	family_test		\
 	fit_test		\

@@ -57,6 +57,7 @@ struct peer {
 #define FLOOR		1U
 #define OURS		2U
 #define REGION		4U
+#define VARIANT		8U	/* only if it is asked for by its name */
 
 static struct peer peers[] = {
 	{ .name = "floor", .flags = FLOOR },
@@ -76,6 +77,8 @@ static struct peer peers[] = {
 	{ .name = "hakmem", .flags = OURS },
 	{ .name = "hakmem-region", .flags = OURS | REGION,
 	  .env = { "HAKMEM_SOURCE", "region" } },
+	{ .name = "hakmem-auto", .flags = OURS | VARIANT,
+	  .env = { "HAKMEM_CAPACITY", "auto" } },
 };
 
 #define NR_PEERS (sizeof(peers) / sizeof(peers[0]))
@@ -425,6 +428,10 @@ int hb_run_peers(double seconds)
 	for (size_t i = 0; i < NR_PEERS; i++) {
 		struct peer *p = &peers[i];
 
+		if ((p->flags & VARIANT) && !hb_opt.backend_list) {
+			p->absent = true;
+			continue;
+		}
 		if (!hb_listed(p->name) && !(p->flags & FLOOR))
 			snprintf(p->why, sizeof(p->why), "not asked for");
 		else

@@ -177,13 +177,26 @@ static bool mixed_op(const struct peer_work *w)
 
 static void mixed_end(const struct peer_work *w)
 {
-	for (unsigned int i = 0; i < mixed_live(w); i++) {
+	(void)w;
+	for (unsigned int i = 0; i < LIVE_MAX; i++) {
 		if (live[i])
 			put(live[i]);
 		live[i] = NULL;
 		requested -= live_size[i];
 		live_size[i] = 0;
 	}
+}
+
+/* ---- all at once, then none ---- */
+
+static bool phase_op(const struct peer_work *w)
+{
+	bool good = true;
+
+	for (unsigned int i = 0; good && i < LIVE_MAX; i++)
+		good = replace(w, i);
+	mixed_end(w);
+	return good;
 }
 
 /* ---- realloc: from 1 to 256 MiB ---- */
@@ -343,6 +356,9 @@ static const struct peer_work works[] = {
 	{ .name = "2.06-3 MiB, 64 live", .size = 3 * MIB, .touch = HB_TOUCH_PAGE,
 	  .ops = 2000, .turns = 2, .threads = 1, .mixed = true,
 	  .begin = mixed_begin, .op = mixed_op, .end = mixed_end },
+	{ .name = "64 x 2-16 MiB, none", .size = 16 * MIB,
+	  .touch = HB_TOUCH_PAGE, .ops = 20, .turns = 2, .threads = 1,
+	  .mixed = true, .no_floor = true, .op = phase_op },
 	{ .name = "realloc to 256 MiB", .size = 256 * MIB,
 	  .touch = HB_TOUCH_PAGE, .ops = 2, .turns = 1, .threads = 1,
 	  .no_floor = true, .op = realloc_op },

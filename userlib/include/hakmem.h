@@ -121,6 +121,12 @@ enum hkm_policy {
 	HKM_POLICY_FREE,	/* MADV_FREE at once */
 };
 
+/* how much memory may be idle */
+enum hkm_capacity {
+	HKM_CAPACITY_FIXED,	/* as much as the limit says */
+	HKM_CAPACITY_AUTO,	/* less, if more has not been worth it */
+};
+
 /**
  * struct hkm_config - what hkm_init() may be told
  * @source: where whales come from; environment HAKMEM_SOURCE=auto|anon|region
@@ -131,6 +137,7 @@ enum hkm_policy {
  *	the memory that there is, or that the memory cgroup allows
  * @decay_ms: how long idle whales are kept with HKM_POLICY_DECAY; 0 takes
  *	HAKMEM_DECAY_MS, else 1000
+ * @capacity: environment HAKMEM_CAPACITY=fixed|auto
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -141,6 +148,7 @@ struct hkm_config {
 	enum hkm_order order;
 	size_t limit;
 	uint32_t decay_ms;
+	enum hkm_capacity capacity;
 };
 
 /*
@@ -253,6 +261,8 @@ int hkm_pin(void *ptr, int on);
  * @idle_bytes: whales in the cache
  * @lost: cached whales that the kernel had taken back
  * @live: number of whales in use
+ * @capacity_bytes: most idle bytes there may be now
+ * @capacity_grown, @capacity_shrunk: how often that has changed by itself
  */
 struct hkm_heap_stats {
 	struct hkm_whale_stats ring;
@@ -261,6 +271,9 @@ struct hkm_heap_stats {
 	uint64_t idle_bytes;
 	uint64_t lost;
 	uint64_t live;
+	uint64_t capacity_bytes;
+	uint64_t capacity_grown;
+	uint64_t capacity_shrunk;
 };
 
 void hkm_get_heap_stats(struct hkm_heap_stats *st);
