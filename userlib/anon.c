@@ -384,6 +384,7 @@ static int move_slot_by_slot(char *to, char *from, size_t size)
 {
 	size_t at;
 
+	hkm_checker_used(from, size);
 	hkm_checker_used(to, size);
 	for (at = 0; at < size; at += HKM_SLOT_SIZE) {
 		if (!hkm_sys_mremap_away(from + at, HKM_SLOT_SIZE, to + at))
@@ -397,6 +398,7 @@ static int move_slot_by_slot(char *to, char *from, size_t size)
 		memcpy(from, to, at);
 		return -ENOMEM;
 	}
+	hkm_checker_unused(from, size);
 	return 0;
 }
 

@@ -99,19 +99,23 @@ cold void hkm_checker_say_resized(void *ptr, size_t old, size_t size)
 }
 
 /* What of the contents was undefined is not known any more. */
-cold void hkm_checker_say_moved(void *from, size_t old, void *to, size_t size)
+cold void hkm_checker_say_moved(void *ptr, size_t old, size_t size)
 {
-	poison(from, old);
-	unpoison(to, size);
-	VALGRIND_FREELIKE_BLOCK(from, 0);
-	VALGRIND_MALLOCLIKE_BLOCK(to, size, 0, 1);
-	VALGRIND_MAKE_MEM_UNDEFINED((char *)to + old, size - old);
+	unpoison(ptr, size);
+	VALGRIND_MALLOCLIKE_BLOCK(ptr, size, 0, 1);
+	VALGRIND_MAKE_MEM_UNDEFINED((char *)ptr + old, size - old);
 }
 
-/* Valgrind has seen the addresses being opened. */
 cold void hkm_checker_say_used(void *ptr, size_t size)
 {
 	unpoison(ptr, size);
+	VALGRIND_MAKE_MEM_DEFINED(ptr, size);
+}
+
+cold void hkm_checker_say_unused(void *ptr, size_t size)
+{
+	poison(ptr, size);
+	VALGRIND_MAKE_MEM_NOACCESS(ptr, size);
 }
 
 #else

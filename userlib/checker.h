@@ -38,8 +38,9 @@ void *hkm_checker_say_live(void *ptr, size_t size);
 void hkm_checker_say_zeroed(void *ptr, size_t size);
 void hkm_checker_say_freed(void *ptr, size_t size);
 void hkm_checker_say_resized(void *ptr, size_t old, size_t size);
-void hkm_checker_say_moved(void *from, size_t old, void *to, size_t size);
+void hkm_checker_say_moved(void *ptr, size_t old, size_t size);
 void hkm_checker_say_used(void *ptr, size_t size);
+void hkm_checker_say_unused(void *ptr, size_t size);
 
 /*
  * hkm_checker_live - the program's from here on, contents undefined; @ptr, so that
@@ -73,19 +74,24 @@ static inline void hkm_checker_resized(void *ptr, size_t old, size_t size)
 		hkm_checker_say_resized(ptr, old, size);
 }
 
-/* hkm_checker_moved - a live block is elsewhere, and larger */
-static inline void hkm_checker_moved(void *from, size_t old, void *to,
-				     size_t size)
+/* hkm_checker_moved - the program's, with the @old bytes of one that was freed */
+static inline void hkm_checker_moved(void *ptr, size_t old, size_t size)
 {
 	if (unlikely(hkm_checker_is_here))
-		hkm_checker_say_moved(from, old, to, size);
+		hkm_checker_say_moved(ptr, old, size);
 }
 
-/* hkm_checker_used - the library writes to what is not live yet */
+/* hkm_checker_used, _unused - what is not live the library reads and writes itself */
 static inline void hkm_checker_used(void *ptr, size_t size)
 {
 	if (unlikely(hkm_checker_is_here))
 		hkm_checker_say_used(ptr, size);
+}
+
+static inline void hkm_checker_unused(void *ptr, size_t size)
+{
+	if (unlikely(hkm_checker_is_here))
+		hkm_checker_say_unused(ptr, size);
 }
 
 #endif /* HKM_CHECKER_H */

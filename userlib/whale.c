@@ -387,15 +387,18 @@ static void *grow(void *ptr, uint32_t old, size_t nr)
 				    nr << HKM_SLOT_SHIFT);
 		return ptr;
 	}
-	if (be->ops->move(be, ptr, had, nr, &to))
-		return NULL;
+	/* The move gives the slots away; they may be live again before it returns. */
 	take_back(ptr, RUN_FREED, "realloc");
+	hkm_checker_freed(ptr, had << HKM_SLOT_SHIFT);
+	if (be->ops->move(be, ptr, had, nr, &to)) {
+		to = ptr;
+		nr = had;
+	}
 	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
 	write_once(&runs[hkm_slot_number(to)],
 		   (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr);
-	hkm_checker_moved(ptr, had << HKM_SLOT_SHIFT, to,
-			  nr << HKM_SLOT_SHIFT);
-	return to;
+	hkm_checker_moved(to, had << HKM_SLOT_SHIFT, nr << HKM_SLOT_SHIFT);
+	return nr > had ? to : NULL;
 }
 
 void *hkm_whale_resize(void *ptr, size_t size)

@@ -336,6 +336,8 @@ WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 	if (recycle->mode == HKR_RECYCLE_MOVE) {
 		count(moves);
 		move_one(range);
+		if (fake.after_move)
+			fake.after_move();
 		return !range->result;
 	}
 	if (recycle->mode == HKR_RECYCLE_DROP)

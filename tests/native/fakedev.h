@@ -25,6 +25,7 @@ struct fakedev {
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
 	bool refuse_move;	/* mremap() says what a mapping in pieces is */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
+	void (*after_move)(void);	/* called as RECYCLE with MOVE returns */
 	uint32_t abi_version;
 	uint64_t features;
 	size_t max_slots;

@@ -247,6 +247,48 @@ static void realloc_on_the_device_moves_folios(void)
 		check(!fake_is_taken(i));
 }
 
+static char *got_meanwhile;
+
+static void get_meanwhile(void)
+{
+	got_meanwhile = hkm_malloc(2 * SLOT);
+}
+
+/* another thread, which this one plays, may be quick */
+static void what_realloc_moves_away_from_is_the_next_ones(void)
+{
+	char *p, *q;
+
+	with_device();
+	p = hkm_malloc(2 * SLOT);
+	check(hkm_malloc(SLOT) == p + 2 * SLOT);
+	fill(p, 0, 2 * SLOT, 7);
+	fake.after_move = get_meanwhile;
+	q = hkm_realloc(p, 4 * SLOT);
+	check(q != p && got_meanwhile == p);
+	check_int(hkm_malloc_usable_size(p), 2 * SLOT);
+	memset(p, 1, 2 * SLOT);
+	check(is_filled(q, 2 * SLOT, 7));
+	hkm_free(p);
+	hkm_free(q);
+}
+
+static void a_block_that_cannot_move_stays(void)
+{
+	char *p;
+
+	with_device();
+	p = hkm_malloc(2 * SLOT);
+	check(hkm_malloc(SLOT) == p + 2 * SLOT);
+	fill(p, 0, 2 * SLOT, 7);
+	fake.handout_error = -ENOSPC;
+	p = hkm_realloc(p, 4 * SLOT);
+	check(is_filled(p, 2 * SLOT, 7));
+	hkm_free(p);
+	check_int(stats().live, 1);
+	check_int(stats().live_bytes, SLOT);
+}
+
 static void realloc_ends_and_begins(void)
 {
 	char *p;
@@ -464,6 +506,8 @@ static const struct tap_case cases[] = {
 	CASE(realloc_moves_pages),
 	CASE(realloc_moves_a_changed_block),
 	CASE(realloc_on_the_device_moves_folios),
+	CASE(what_realloc_moves_away_from_is_the_next_ones),
+	CASE(a_block_that_cannot_move_stays),
 	CASE(realloc_ends_and_begins),
 	CASE(aligned_blocks),
 	CASE(pages_are_anonymous_unless_told),
