@@ -138,7 +138,7 @@ static size_t alloc_whales(void **ptrs, size_t n, size_t size)
 	if (hkm_cache_merge())
 		got += from_cache(ptrs + got, n - got, nr);
 	if (got < n) {
-		hkm_capacity_missed(nr * (n - got));
+		hkm_capacity_missed(nr, n - got);
 		got += from_region(ptrs + got, n - got, nr);
 	}
 	if (got < n)

@@ -42,9 +42,10 @@ struct ghosts {
 	uint64_t at;
 };
 
+bool hkm_capacity_is_auto;
+uint64_t hkm_capacity_limit;
+
 /* Atomic, each for itself. */
-static bool is_auto;
-static uint64_t limit;
 static uint64_t room;
 static uint64_t grown, shrunk;	/* times */
 static struct ghosts ghosts[CLASSES];
@@ -66,29 +67,21 @@ static uint64_t allocations(void)
 
 uint64_t hkm_capacity_floor(void)
 {
-	uint64_t most = read_once(&limit), least = most / FLOOR_SHARE;
+	uint64_t most = read_once(&hkm_capacity_limit), least = most / FLOOR_SHARE;
 
 	if (least < FLOOR_LEAST)
 		least = FLOOR_LEAST;
 	return least < most ? least : most;
 }
 
-uint64_t hkm_capacity_now(void)
+uint64_t hkm_capacity_found_out(void)
 {
-	uint64_t most = read_once(&limit), now, least;
+	uint64_t most = read_once(&hkm_capacity_limit);
+	uint64_t now = read_once(&room), least = hkm_capacity_floor();
 
-	if (!read_once(&is_auto))
-		return most;
-	now = read_once(&room);
-	least = hkm_capacity_floor();
 	if (now > most)
 		return most;
 	return now > least ? now : least;
-}
-
-bool hkm_capacity_is_auto(void)
-{
-	return read_once(&is_auto);
 }
 
 void hkm_capacity_evicted(size_t nr)
@@ -96,7 +89,7 @@ void hkm_capacity_evicted(size_t nr)
 	struct ghosts *g = &ghosts[class_of(nr)];
 	uint64_t now;
 
-	if (!read_once(&is_auto))
+	if (!read_once(&hkm_capacity_is_auto))
 		return;
 	now = allocations();
 	if (now - read_once(&g->at) > RECENT)
@@ -116,20 +109,20 @@ static uint64_t use_up(struct ghosts *g, uint64_t nr, uint64_t now)
 	return have > nr ? nr : have;
 }
 
-void hkm_capacity_missed(size_t nr)
+void hkm_capacity_missed(size_t nr, size_t n)
 {
 	unsigned int class = class_of(nr), last = CLASSES - 1;
-	uint64_t now, before, more = 0;
+	uint64_t now, before, want = nr * n, more = 0;
 
-	if (!read_once(&is_auto))
+	if (!read_once(&hkm_capacity_is_auto))
 		return;
 	now = allocations();
 	if (!hkm_cache_is_divisible())
 		last = class;
-	for (; class <= last && more < nr; class++)
-		more += use_up(&ghosts[class], nr - more, now);
+	for (; class <= last && more < want; class++)
+		more += use_up(&ghosts[class], want - more, now);
 	before = hkm_capacity_now();
-	if (!more || before >= read_once(&limit))
+	if (!more || before >= read_once(&hkm_capacity_limit))
 		return;
 	write_once(&room, before + more);
 	__atomic_fetch_add(&grown, 1, __ATOMIC_RELAXED);
@@ -139,7 +132,7 @@ void hkm_capacity_cold(size_t nr)
 {
 	uint64_t before;
 
-	if (!read_once(&is_auto))
+	if (!read_once(&hkm_capacity_is_auto))
 		return;
 	before = hkm_capacity_now();
 	if (before <= hkm_capacity_floor())
@@ -150,14 +143,14 @@ void hkm_capacity_cold(size_t nr)
 
 void hkm_capacity_set_limit(uint64_t slots)
 {
-	write_once(&limit, slots);
+	write_once(&hkm_capacity_limit, slots);
 }
 
 void hkm_capacity_open(enum hkm_capacity how, uint64_t slots)
 {
 	hkm_capacity_set_limit(slots);
 	write_once(&room, 0);
-	write_once(&is_auto, how == HKM_CAPACITY_AUTO);
+	write_once(&hkm_capacity_is_auto, how == HKM_CAPACITY_AUTO);
 }
 
 void hkm_capacity_stats(struct hkm_heap_stats *st)

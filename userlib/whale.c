@@ -252,7 +252,7 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 		if (whale)
 			return whale;
 	}
-	hkm_capacity_missed(nr);
+	hkm_capacity_missed(nr, 1);
 	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
 		return NULL;
 	whale = make_live(&run);
@@ -369,7 +369,7 @@ static bool grow_here(void *ptr, size_t had, size_t nr)
 		if (confirm(&run))
 			return true;
 	}
-	hkm_capacity_missed(more);
+	hkm_capacity_missed(more, 1);
 	return !be->ops->extend(be, ptr, had, more);
 }
 
@@ -472,7 +472,8 @@ void hkm_whale_set_trim(enum hkm_trim how)
 static bool goes_by_age(const struct hkm_config *cfg)
 {
 	return cfg->policy == HKM_POLICY_DECAY ||
-	       (cfg->policy == HKM_POLICY_KEEP && hkm_capacity_is_auto());
+	       (cfg->policy == HKM_POLICY_KEEP &&
+		cfg->capacity == HKM_CAPACITY_AUTO);
 }
 
 int hkm_whale_open(const struct hkm_config *cfg)

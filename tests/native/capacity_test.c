@@ -143,6 +143,17 @@ static void where_runs_are_whole_they_do_not(void)
 	check_int(stats().capacity_grown, 0);
 }
 
+/* a batch misses as many runs, not one that is as long as all */
+static void what_a_batch_misses_counts(void)
+{
+	is_auto(HKM_POLICY_KEEP);
+	get_all(1);
+	put_all();
+	check_int(hkm_alloc_batch((void **)p, NR, SLOT), NR);
+	check_int(stats().capacity_bytes, NR * SLOT);
+	check_int(stats().capacity_grown, 1);
+}
+
 /* a block that grows misses the slots behind it */
 static void what_realloc_misses_counts(void)
 {
@@ -242,6 +253,7 @@ static const struct tap_case cases[] = {
 	CASE(smaller_evictions_do_not_count),
 	CASE(larger_evictions_count),
 	CASE(where_runs_are_whole_they_do_not),
+	CASE(what_a_batch_misses_counts),
 	CASE(what_realloc_misses_counts),
 	CASE(stays_below_the_limit),
 	CASE(shrinks_when_idle_memory_is_not_wanted),
