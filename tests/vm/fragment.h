@@ -54,21 +54,27 @@ static inline bool compact(void)
 /*
  * What blocks there are, what compaction can make, and what folios the pool has:
  * whoever asks for slots beside @hog gets single pages.
+ *
+ * The slot that got single pages here has the module's thread compact, too, and a
+ * compaction holds free blocks in its hands: that there was none at one moment says
+ * little. None twice in a row, after a whole compaction each time, does.
  */
 static HKR_UNUSED bool hog_blocks(struct arena *hog, long nr_slots, long *hogged)
 {
-	long before = -1, i = 0;
+	unsigned int dry = 0;
+	long before, i = 0;
 
-	while (i != before && compact()) {
+	while (dry < 2 && compact()) {
 		before = i;
 		while (i < nr_slots && !handout_at(hog, i, 1, COMMIT) &&
 		       !stats_of(hog).singles)
 			i++;
 		if (i == nr_slots || recycle(hog, DROP, i, 1))
 			return false;
+		dry = i == before ? dry + 1 : 0;
 	}
 	*hogged = i;
-	return i == before;
+	return dry == 2;
 }
 
 #endif /* FRAGMENT_H */
