@@ -67,9 +67,11 @@
 #define HKR_BUSY_MIN_MS		10
 #define HKR_BUSY_MAX_MS		320
 #define HKR_RATE_MAX_MB		(1U << 20)
-/* how long the thread waits after the buddy allocator had no folio for it */
-#define HKR_REFILL_MIN_MS	1000
-#define HKR_REFILL_MAX_MS	60000
+/* after the buddy allocator had no folio, until the thread asks again */
+#define HKR_REFILL_MS		1000
+/* the same after a compaction that made none: it costs everybody something */
+#define HKR_COMPACT_MIN_MS	1000
+#define HKR_COMPACT_MAX_MS	60000
 
 static bool zero_background = true;
 static int zero_low_mb = -1;
@@ -88,8 +90,9 @@ struct hkr_zeroer {
 	unsigned int busy_ms;		/* the next pause when busy */
 	u64 tokens;			/* bytes that the rate allows now */
 	unsigned long tokens_at;	/* jiffies; when they were counted */
-	unsigned int refill_ms;		/* after a refill that failed */
 	unsigned long refill_at;	/* jiffies; not before */
+	unsigned int compact_ms;	/* after a compaction in vain */
+	unsigned long compact_at;	/* jiffies; not before */
 };
 
 /* ---- a folio ---- */
@@ -318,21 +321,38 @@ static long hkr_zero_pause(struct hkr_zeroer *z, bool refill)
 
 /* ---- the thread ---- */
 
-/* one folio towards what the pool lacks, from its node: others see to theirs */
+/* ask and compact at once, and be patient again from then on */
+static void hkr_refill_soon(struct hkr_zeroer *z)
+{
+	z->refill_at = jiffies;
+	z->compact_at = jiffies;
+	z->compact_ms = HKR_COMPACT_MIN_MS;
+}
+
+/*
+ * One folio towards what the pool lacks, from its node: others see to theirs.
+ * Compaction that was in vain is left alone for a while, longer each time; to ask
+ * for what lies about costs a look at a list, and blocks may come up any time.
+ */
 static void hkr_refill_one(struct hkr_zeroer *z)
 {
+	bool compact = time_after_eq(jiffies, z->compact_at);
+	gfp_t gfp = compact ? HKR_GFP_REFILL : HKR_GFP_INLINE;
 	struct folio *folio;
 
-	folio = hkr_folio_new(HKR_GFP_REFILL | __GFP_THISNODE, z->pool->nid,
-			      true);
+	folio = hkr_folio_new(gfp | __GFP_THISNODE, z->pool->nid, true);
 	if (folio) {
 		hkr_pool_give_clean(folio);
-		z->refill_ms = HKR_REFILL_MIN_MS;
-		z->refill_at = jiffies;
+		/* what lay about says nothing about compaction */
+		if (compact)
+			hkr_refill_soon(z);
 		return;
 	}
-	z->refill_at = jiffies + msecs_to_jiffies(z->refill_ms);
-	z->refill_ms = min(2 * z->refill_ms, HKR_REFILL_MAX_MS + 0U);
+	z->refill_at = jiffies + msecs_to_jiffies(HKR_REFILL_MS);
+	if (!compact)
+		return;
+	z->compact_at = jiffies + msecs_to_jiffies(z->compact_ms);
+	z->compact_ms = min(2 * z->compact_ms, HKR_COMPACT_MAX_MS + 0U);
 }
 
 static void hkr_zero_one(struct hkr_zeroer *z)
@@ -351,7 +371,7 @@ static long hkr_zero_rest(struct hkr_pool *pool)
 
 	if (held)
 		return held;
-	return hkr_singles() ? msecs_to_jiffies(HKR_REFILL_MIN_MS) :
+	return hkr_singles() ? msecs_to_jiffies(HKR_REFILL_MS) :
 			       MAX_SCHEDULE_TIMEOUT;
 }
 
@@ -361,10 +381,8 @@ static long hkr_zero_step(struct hkr_zeroer *z)
 	long wait = hkr_zero_look(z), pause;
 	bool refill = false;
 
-	if (xchg(&z->pool->kicked, false)) {
-		z->refill_ms = HKR_REFILL_MIN_MS;
-		z->refill_at = jiffies;
-	}
+	if (xchg(&z->pool->kicked, false))
+		hkr_refill_soon(z);
 	if (wait && hkr_pool_short(z->pool)) {
 		long later = (long)(z->refill_at - jiffies);
 
@@ -395,10 +413,10 @@ static int hkr_zero_thread(void *data)
 		.pool = pool,
 		.busy_ms = HKR_BUSY_MIN_MS,
 		.tokens_at = jiffies,
-		.refill_ms = HKR_REFILL_MIN_MS,
-		.refill_at = jiffies,
 	};
 	long wait;
+
+	hkr_refill_soon(&z);
 
 	set_user_nice(current, MAX_NICE);
 	set_freezable();
