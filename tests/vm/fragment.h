@@ -51,6 +51,36 @@ static inline bool compact(void)
 	return good;
 }
 
+/* what heal() does, for pipes that another process has open as well */
+static HKR_UNUSED void drain(const struct scattered *s)
+{
+	char page[PAGE];
+	unsigned int i;
+
+	for (i = 0; i < s->nr_pipes; i++) {
+		fcntl(s->pipe[i][0], F_SETFL, O_NONBLOCK);
+		while (read(s->pipe[i][0], page, PAGE) > 0)
+			;
+	}
+}
+
+/*
+ * Pages that were freed one by one lie in a list of their CPU for a while, and are
+ * missing in their blocks. So many others, freed after them, push them out.
+ */
+static HKR_UNUSED bool stir(size_t len)
+{
+	size_t i;
+	char *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED || madvise(p, len, MADV_NOHUGEPAGE))
+		return false;
+	for (i = 0; i < len; i += PAGE)
+		p[i] = 1;
+	return !munmap(p, len);
+}
+
 /*
  * What blocks there are, what compaction can make, and what folios the pool has:
  * whoever asks for slots beside @hog gets single pages.
