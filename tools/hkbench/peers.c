@@ -56,7 +56,7 @@ struct peer {
 
 #define FLOOR		1U
 #define OURS		2U
-#define REGION		4U
+#define DEVICE		4U	/* something to compare only where there is one */
 #define VARIANT		8U	/* only if it is asked for by its name */
 
 static struct peer peers[] = {
@@ -75,10 +75,15 @@ static struct peer peers[] = {
 	  .libs = { LIBS "libtcmalloc_minimal.so.4",
 		    LIBS "libtcmalloc.so.4" } },
 	{ .name = "hakmem", .flags = OURS },
-	{ .name = "hakmem-region", .flags = OURS | REGION,
-	  .env = { "HAKMEM_SOURCE", "region" } },
+	/* where there is a device the one before is on it */
+	{ .name = "hakmem-anon", .flags = OURS | DEVICE,
+	  .env = { "HAKMEM_SOURCE", "anon" } },
 	{ .name = "hakmem-auto", .flags = OURS | VARIANT,
 	  .env = { "HAKMEM_CAPACITY", "auto" } },
+	{ .name = "hakmem-clear", .flags = OURS | VARIANT,
+	  .env = { "HAKMEM_CALLOC_EXCHANGE", "1024G" } },
+	{ .name = "hakmem-exchange", .flags = OURS | VARIANT,
+	  .env = { "HAKMEM_CALLOC_EXCHANGE", "1" } },
 };
 
 #define NR_PEERS (sizeof(peers) / sizeof(peers[0]))
@@ -133,7 +138,7 @@ static void find_lib(struct peer *p)
 	}
 	if (p->lib[0] && access(p->lib, R_OK))
 		snprintf(p->why, sizeof(p->why), "cannot read %.70s", p->lib);
-	if ((p->flags & REGION) && !hb_device_present())
+	if ((p->flags & DEVICE) && !hb_device_present())
 		snprintf(p->why, sizeof(p->why), "%s", hb_device_why_not());
 }
 

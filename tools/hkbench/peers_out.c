@@ -259,12 +259,44 @@ static void judge_small(struct hb_book *b)
 		    worst, false, 1.5);
 }
 
+/* one block again and again, threads too: both sources hit, and nothing else */
+static bool only_hits(const struct peer_work *w)
+{
+	return !w->mixed && !w->memory && w->size >= 2UL << 20 && !strstr(w->name, "realloc");
+}
+
+static void judge_device(struct hb_book *b)
+{
+	const struct peer_work *w;
+	const char *at = "";
+	double worst = NAN;
+	struct hb_goal *g;
+
+	for (size_t i = 0; (w = hb_peer_work(i)); i++) {
+		double x = p50(b, w->name, "hakmem") /
+			   p50(b, w->name, "hakmem-anon");
+
+		if (!only_hits(w) || !isfinite(x) || x <= worst)
+			continue;
+		worst = x;
+		at = w->name;
+	}
+	g = hb_add_goal(b, "hits on the device, the worst row: times on "
+			"anonymous memory", worst, false, 1.2);
+	if (g->ok >= 0)
+		snprintf(g->note, sizeof(g->note), "at %s", at);
+}
+
 void hb_judge_peers(struct hb_book *b)
 {
 	const struct hb_result *kept = find(b, "64 live, then idle", "hakmem");
 
 	if (!took_part(b, "hakmem"))
 		return;
+	if (took_part(b, "hakmem-anon")) {
+		judge_device(b);
+		return;	/* the others are for a machine that is none in another */
+	}
 	judge_sizes(b, "page", 1.05);
 	judge_sizes(b, "full", 1.10);
 	judge_faster(b);
