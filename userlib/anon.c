@@ -288,16 +288,6 @@ static int anon_fresh(struct hkm_backend *be, void *run, size_t nr_slots)
 	return hkm_sys_madvise_dontneed(run, nr_slots << HKM_SLOT_SHIFT);
 }
 
-/*
- * By hand: what is hot is cleared in a third of the time in which the kernel
- * takes it back and faults in zeroed memory for it.
- */
-static void anon_clear(struct hkm_backend *be, void *run, size_t bytes)
-{
-	(void)be;
-	memset(run, 0, bytes);
-}
-
 static int anon_extend(struct hkm_backend *be, void *run, size_t nr_slots,
 		       size_t more)
 {
@@ -472,11 +462,11 @@ static void anon_close(struct hkm_backend *be)
 
 static const struct hkm_backend_ops anon_ops = {
 	.name = "anon",
+	.exchange_from = SIZE_MAX,
 	.commit = anon_commit,
 	.idle = anon_idle,
 	.reuse = anon_reuse,
 	.fresh = anon_fresh,
-	.clear = anon_clear,
 	.extend = anon_extend,
 	.has_room = anon_has_room,
 	.widen = anon_widen,

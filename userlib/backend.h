@@ -15,8 +15,8 @@
  *   idle     busy -> idle; no system call on the device. True: reads as zeroes
  *   reuse    idle -> busy; 0, or -ESTALE when a part of it is gone: the run is
  *            then no longer the caller's in any state
- *   fresh    a busy run gets zeroed memory in place, stays busy
- *   clear    the first bytes of a busy run become zero, in the cheapest way
+ *   fresh    a busy run gets zeroed memory in place, stays busy; -EAGAIN where
+ *            none is ready and the kernel would clear it while we wait
  *   extend   a busy run gets the slots behind it, or -ENOSPC and the like
  *   widen    the same, with slots before it where those behind are not enough
  *            and, with HKM_COMMIT_FROM_IDLE, without memory; not on the device.
@@ -54,6 +54,8 @@ struct hkm_backend;
 
 struct hkm_backend_ops {
 	const char *name;
+	/* bytes from which on fresh is cheaper than to clear, as it was measured */
+	size_t exchange_from;
 	/* -ENOMEM, -EDQUOT, -ENOSPC ...; *run is set on 0. zeroed may be NULL */
 	int (*commit)(struct hkm_backend *be, size_t nr_slots,
 		      unsigned int flags, void **run, bool *zeroed);
@@ -62,7 +64,6 @@ struct hkm_backend_ops {
 	bool (*idle)(struct hkm_backend *be, void *run, size_t nr_slots);
 	int (*reuse)(struct hkm_backend *be, void *run, size_t nr_slots);
 	int (*fresh)(struct hkm_backend *be, void *run, size_t nr_slots);
-	void (*clear)(struct hkm_backend *be, void *run, size_t bytes);
 	int (*extend)(struct hkm_backend *be, void *run, size_t nr_slots,
 		      size_t more);
 	bool (*has_room)(struct hkm_backend *be, void *run, size_t nr_slots,
@@ -82,6 +83,7 @@ struct hkm_backend {
 	const struct hkm_backend_ops *ops;
 	char *base;		/* first slot */
 	size_t nr_slots;
+	size_t exchange_from;	/* atomic; as of the ops, or as the user says */
 };
 
 /*

@@ -66,6 +66,9 @@ static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 	if (!cfg->limit)
 		hkm_env_bytes("HAKMEM_LIMIT", 0, PTRDIFF_MAX,
 			      memory / mode->share, &cfg->limit);
+	if (!cfg->exchange)
+		hkm_env_bytes("HAKMEM_CALLOC_EXCHANGE", 1, PTRDIFF_MAX, 0,
+			      &cfg->exchange);
 	if (!cfg->decay_ms) {
 		hkm_env_number("HAKMEM_DECAY_MS", 1, 1000 * 3600, 1000, &decay);
 		cfg->decay_ms = (uint32_t)decay;

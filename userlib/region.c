@@ -282,27 +282,16 @@ static int region_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
 	return -ESTALE;
 }
 
+/* Where no zeroed folios are ready it would be the kernel that clears, cold memory. */
 static int region_fresh(struct hkm_backend *be, void *run, size_t nr_slots)
 {
 	struct hkm_region *r = hkm_to_region(be);
 
 	if (!hkm_region_owned(r))
 		return -EPERM;
+	if (read_once(&r->control->pool_clean) < nr_slots)
+		return -EAGAIN;
 	return recycle(r, HKR_RECYCLE_FRESH, hkm_region_slot(r, run), nr_slots);
-}
-
-/*
- * Where zeroed folios are ready, exchanging is one call; where they are not, it
- * would be the kernel that clears, and cold memory at that.
- */
-static void region_clear(struct hkm_backend *be, void *run, size_t bytes)
-{
-	struct hkm_region *r = hkm_to_region(be);
-	size_t nr = (bytes + HKM_SLOT_SIZE - 1) >> HKM_SLOT_SHIFT;
-
-	if (read_once(&r->control->pool_clean) < nr ||
-	    region_fresh(be, run, nr))
-		memset(run, 0, bytes);
 }
 
 /*
@@ -417,12 +406,12 @@ static void region_close(struct hkm_backend *be)
 
 static const struct hkm_backend_ops region_ops = {
 	.name = "region",
+	.exchange_from = HKM_SLOT_SIZE,
 	.commit = region_commit,
 	.commit_many = hkm_region_commit_many,
 	.idle = region_idle,
 	.reuse = region_reuse,
 	.fresh = region_fresh,
-	.clear = region_clear,
 	.extend = region_extend,
 	.move = region_move,
 	.drop = region_drop,

@@ -25,6 +25,14 @@ static const char *const thp_words[] = { "auto", "on", "off", NULL };
 /* Atomic, each for itself. */
 static enum hkm_policy policy;	/* of the anonymous source when it is opened */
 static bool use_region;
+static size_t exchange;		/* bytes; 0: what each source thinks best */
+
+static void set_exchange(struct hkm_backend *be)
+{
+	if (be)
+		write_once(&be->exchange_from,
+			   read_once(&exchange) ?: be->ops->exchange_from);
+}
 
 static unsigned int anon_flags(void)
 {
@@ -47,9 +55,11 @@ static void open_anon(void)
 	size_t nr = (hkm_window.size >> HKM_SLOT_SHIFT) - hkm_source_border;
 	struct hkm_backend *be;
 
-	if (!hkm_anon_open(hkm_slot_address(hkm_source_border), nr,
+	if (hkm_anon_open(hkm_slot_address(hkm_source_border), nr,
 			   read_once(&policy), anon_flags(), &be))
-		store_release(&hkm_source_high, be);
+		return;
+	set_exchange(be);
+	store_release(&hkm_source_high, be);
 }
 
 struct hkm_backend *hkm_source_anon(void)
@@ -145,6 +155,7 @@ int hkm_source_open(const struct hkm_config *cfg)
 	if (err)
 		return err;
 	write_once(&policy, cfg->policy);
+	write_once(&exchange, cfg->exchange);
 	if (hkm_source_high)
 		hkm_anon_set_policy(hkm_source_high, cfg->policy);
 
@@ -152,5 +163,7 @@ int hkm_source_open(const struct hkm_config *cfg)
 	if (cfg->source != HKM_SOURCE_ANON && !hkm_env_flag("HAKMEM_GUARD"))
 		err = open_region(cfg->source);
 	write_once(&use_region, !err);
+	set_exchange(hkm_source_low);
+	set_exchange(hkm_source_high);
 	return cfg->source == HKM_SOURCE_REGION ? err : 0;
 }

@@ -191,20 +191,30 @@ static bool confirm(const struct hkm_run *run)
 	return false;
 }
 
+/*
+ * What is hot is cleared by hand. A large block is not hot: clearing it goes
+ * through all of memory once more than the program will.
+ */
+static cold void clear(size_t first, void *whale, size_t size)
+{
+	struct hkm_backend *be = hkm_source_of(first);
+
+	if (size < read_once(&be->exchange_from) ||
+	    be->ops->fresh(be, whale, hkm_slots_for(size)))
+		memset(whale, 0, size);
+}
+
 /* Of a run that is live. */
 static void make_zero(const struct hkm_run *run, size_t size,
 		      unsigned int flags)
 {
-	struct hkm_backend *be;
 	void *whale;
 
 	if (likely(!(flags & HKM_WHALE_ZERO)))
 		return;
 	whale = hkm_slot_address(run->first);
-	if (!(run->flags & HKM_RUN_ZERO)) {
-		be = hkm_source_of(run->first);
-		be->ops->clear(be, whale, size);
-	}
+	if (!(run->flags & HKM_RUN_ZERO))
+		clear(run->first, whale, size);
 	hkm_checker_zeroed(whale, size);
 }
 

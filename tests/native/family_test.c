@@ -85,6 +85,64 @@ static void calloc_of_the_device(void)
 	check(hkm_calloc(1, 2 * SLOT) == p);
 	check(all_bytes(p, 2 * SLOT, 0));
 	check_int(fake.fresh, 1);
+	hkm_free(p);
+	hkm_shutdown();
+	setenv("HAKMEM_CALLOC_EXCHANGE", "8M", 1);
+	p = hkm_calloc(1, 2 * SLOT);
+	check(all_bytes(p, 2 * SLOT, 0));
+	check_int(fake.fresh, 1);
+}
+
+/* used, freed, and asked for as zeroes */
+static char *calloc_again(size_t size)
+{
+	char *p = hkm_calloc(1, size);
+
+	memset(p, 1, size);
+	hkm_free(p);
+	check(hkm_calloc(1, size) == p);
+	return p;
+}
+
+/* what was exchanged is there again when it is touched */
+static void calloc_exchanges_from_a_size_on(void)
+{
+	char *p, *q;
+
+	no_device();
+	setenv("HAKMEM_CALLOC_EXCHANGE", "6M", 1);
+	p = calloc_again(3 * SLOT - 1);
+	check_int(resident_pages(p, 2 * SLOT), 2 * SLOT / 4096);
+	check(all_bytes(p, 3 * SLOT - 1, 0));
+	q = calloc_again(3 * SLOT);
+	check_int(resident_pages(q, 3 * SLOT), 0);
+	check(all_bytes(q, 3 * SLOT, 0));
+	/* a call says something else, and then nothing */
+	hkm_free(q);
+	hkm_shutdown();
+	check_int(hkm_init(&(struct hkm_config){ .source = HKM_SOURCE_ANON,
+						 .exchange = SLOT }), 0);
+	check_int(resident_pages(calloc_again(SLOT), SLOT), 0);
+	hkm_shutdown();
+	unsetenv("HAKMEM_CALLOC_EXCHANGE");
+	check_int(hkm_init(NULL), 0);
+	check_int(resident_pages(calloc_again(SLOT), SLOT), SLOT / 4096);
+}
+
+/* pages that are locked cannot be exchanged; they must be zero all the same */
+static void calloc_clears_what_stays(void)
+{
+	char *p;
+
+	no_device();
+	setenv("HAKMEM_CALLOC_EXCHANGE", "1", 1);
+	p = hkm_calloc(1, SLOT);
+	if (mlock(p, 4096))
+		return;
+	p[0] = 1;
+	hkm_free(p);
+	check(hkm_calloc(1, SLOT) == p);
+	check(all_bytes(p, SLOT, 0));
 }
 
 static void products_that_overflow_fail(void)
@@ -498,6 +556,8 @@ static const struct tap_case cases[] = {
 	CASE(calloc_clears_what_was_used),
 	CASE(calloc_leaves_zeroes_alone),
 	CASE(calloc_of_the_device),
+	CASE(calloc_exchanges_from_a_size_on),
+	CASE(calloc_clears_what_stays),
 	CASE(products_that_overflow_fail),
 	CASE(realloc_keeps_contents),
 	CASE(realloc_keeps_contents_on_the_device),

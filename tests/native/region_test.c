@@ -380,6 +380,10 @@ static void fresh_is_one_call(void)
 	open_arena(8);
 	run = commit(2);
 	memset(run, 1, 2 * SLOT);
+	fake_set_clean(1);
+	check_int(be->ops->fresh(be, run, 2), -EAGAIN);
+	check(all_bytes(run, 2 * SLOT, 1));
+	fake_set_clean(2);
 	check_int(be->ops->fresh(be, run, 2), 0);
 	check_int(fake.fresh, 1);
 	check(all_bytes(run, 2 * SLOT, 0));

@@ -138,6 +138,9 @@ enum hkm_capacity {
  * @decay_ms: how long idle whales are kept with HKM_POLICY_DECAY; 0 takes
  *	HAKMEM_DECAY_MS, else 1000
  * @capacity: environment HAKMEM_CAPACITY=fixed|auto
+ * @exchange: bytes of the smallest whale for which hkm_calloc() gets zeroed memory
+ *	in exchange for idle memory instead of clearing that; 0 takes
+ *	HAKMEM_CALLOC_EXCHANGE, else what was measured best for each source
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -149,6 +152,7 @@ struct hkm_config {
 	size_t limit;
 	uint32_t decay_ms;
 	enum hkm_capacity capacity;
+	size_t exchange;
 };
 
 /*
