@@ -187,12 +187,16 @@ static bool all_busy(struct hkm_region *r, size_t first, size_t nr)
  * A run of which @claimed slots are ours and the next one is not: whole again,
  * or gone. A slot whose word is EMPTY and which the kernel still has on record
  * is passed over by AT, hence the look at the words afterwards.
+ *
+ * What is idle gives its memory for it, where something is: runs that gave theirs
+ * for a new one still count as idle (supply.c), and must not grow beyond that.
  */
 static int recommit(struct hkm_region *r, size_t first, size_t nr, size_t claimed)
 {
 	struct hkr_handout_req req = {
 		.nr_slots = (uint32_t)nr,
-		.flags = HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT,
+		.flags = HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT |
+			 HKR_HANDOUT_FROM_IDLE,
 		.node = HKR_NODE_ANY,
 		.first = first,
 	};

@@ -162,6 +162,9 @@ static void partial_loss_is_recommitted_in_place(void)
 	check(all_bytes(run, SLOT, 5));
 	check(all_bytes(run + SLOT, 2 * SLOT, 0));
 	check(all_bytes(run + 3 * SLOT, SLOT, 5));
+	/* its memory is that of other idle slots, if there are any */
+	check_int(fake.last_flags, HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT |
+				   HKR_HANDOUT_FROM_IDLE);
 }
 
 static void total_loss_is_recommitted_in_place(void)
