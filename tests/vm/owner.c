@@ -61,6 +61,10 @@ static int forked_child(void *arg)
 	mprotect(a->base, SLOT / 2, PROT_READ);
 	madvise(a->base, SLOT, MADV_DONTNEED);
 	munmap(slot_of(a, 1), SLOT);
+	/* or this child's ring might be mapped there, and end with the arena */
+	if (mmap(slot_of(a, 1), SLOT, PROT_NONE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+		return 3;
 	if (!filled(slot_of(a, 0), 10) || recycle(a, DROP, 0, 3))
 		return 1;
 	/* and with the mappings its view ends */
