@@ -19,14 +19,17 @@ LIBHAKMEM_SRC :=		\
 	userlib/checker.c	\
 	userlib/env.c		\
 	userlib/heap.c		\
+	userlib/live.c		\
 	userlib/lock.c		\
 	userlib/low.c		\
 	userlib/machine.c	\
 	userlib/owner.c		\
+	userlib/pack.c		\
 	userlib/process_ring.c	\
 	userlib/region.c	\
 	userlib/region_batch.c	\
 	userlib/report.c	\
+	userlib/resize.c	\
 	userlib/ring.c		\
 	userlib/source.c	\
 	userlib/supply.c	\

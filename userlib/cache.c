@@ -288,38 +288,40 @@ bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run)
 	return false;
 }
 
-static size_t find_largest(size_t nr, size_t lowest,
-			   bool (*suits)(const struct hkm_run *run, size_t nr),
-			   uint64_t *word)
+static size_t find_ranked(size_t lowest,
+			  size_t (*rank)(const struct hkm_run *run, size_t best,
+					 const void *arg),
+			  const void *arg, uint64_t *word)
 {
 	size_t nr_words = read_once(&filled);
-	size_t best = MAX_ENTRIES, best_nr = 0;
+	size_t found_at = MAX_ENTRIES, best = 0, r;
 	struct hkm_run run;
 
 	for (size_t i = 0; i < nr_words; i++) {
 		uint64_t w = read_once(&words[i]);
 
-		if (nr_of(w) <= best_nr || nr_of(w) >= nr ||
-		    first_of(w) < lowest || flags_of(w) & HKM_RUN_PINNED)
+		if (!w || first_of(w) < lowest || flags_of(w) & HKM_RUN_PINNED)
 			continue;
 		unpack(w, &run);
-		if (!suits(&run, nr))
+		r = rank(&run, best, arg);
+		if (r <= best)
 			continue;
-		best = i;
-		best_nr = nr_of(w);
+		found_at = i;
+		best = r;
 		*word = w;
 	}
-	return best;
+	return found_at;
 }
 
-bool hkm_cache_get_largest(size_t nr, size_t lowest,
-			   bool (*suits)(const struct hkm_run *run, size_t nr),
-			   struct hkm_run *run)
+bool hkm_cache_get_best(size_t lowest,
+			size_t (*rank)(const struct hkm_run *run, size_t best,
+				       const void *arg),
+			const void *arg, struct hkm_run *run)
 {
 	uint64_t word;
 
 	for (int tries = 0; tries < TRIES && !read_once(&whole); tries++) {
-		size_t i = find_largest(nr, lowest, suits, &word);
+		size_t i = find_ranked(lowest, rank, arg, &word);
 
 		if (i == MAX_ENTRIES)
 			break;

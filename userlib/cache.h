@@ -124,12 +124,14 @@ bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run);
 bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run);
 
 /*
- * hkm_cache_get_largest - of the runs of less than @nr slots that are not below
- * slot @lowest and not pinned, and that @suits says yes to, take the largest
+ * hkm_cache_get_best - of the runs that are not below slot @lowest and not pinned,
+ * take the one that @rank gives most, all of it. @rank says 0 for a run that does not suit, and may
+ * for one that it gives no more than @best
  */
-bool hkm_cache_get_largest(size_t nr, size_t lowest,
-			   bool (*suits)(const struct hkm_run *run, size_t nr),
-			   struct hkm_run *run);
+bool hkm_cache_get_best(size_t lowest,
+			size_t (*rank)(const struct hkm_run *run, size_t best,
+				       const void *arg),
+			const void *arg, struct hkm_run *run);
 
 /*
  * hkm_cache_pop - take the run that has been idle longest, or @most slots from

@@ -265,7 +265,9 @@ void *hkm_heap_memalign(size_t align, size_t size)
 	if (unlikely(!hkm_whale_is_open()))
 		open_unasked();	/* which reads what follows */
 	if (align >= PAGE && !read_once(&aligned_from_region))
-		flags = HKM_WHALE_ANON;
+		flags |= HKM_WHALE_ANON;
+	if (align > HKM_SLOT_SIZE / 2)
+		flags |= HKM_WHALE_ALIGNED;
 	do {
 		ptr = alloc_whale(size, flags);
 		if (unlikely(!ptr))

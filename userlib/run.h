@@ -4,7 +4,7 @@
 
 /*
  * The steps of which a whale's life is made, for who makes many at a time
- * (batch.c). A run is nobody else's from the moment it is got or supplied to the
+ * (batch.c), or makes one of something else (pack.c, resize.c). A run is nobody else's from the moment it is got or supplied to the
  * moment it is made idle; in between it is live or not.
  */
 
@@ -20,6 +20,15 @@ static inline size_t hkm_slots_for(size_t size)
 
 /* hkm_run_get_idle - of the cache, confirmed by its source: at least @nr slots */
 bool hkm_run_get_idle(size_t nr, struct hkm_run *run);
+
+/*
+ * hkm_run_confirm - is a run that was taken out of the cache the caller's? If not it
+ * is nobody's
+ */
+bool hkm_run_confirm(const struct hkm_run *run);
+
+/* hkm_run_put_back - one that was taken out of the cache and not confirmed */
+void hkm_run_put_back(const struct hkm_run *run);
 
 /* hkm_run_may_be_idle - may @nr new slots be made of idle memory? */
 bool hkm_run_may_be_idle(size_t nr);

@@ -78,11 +78,16 @@ static uint64_t owed(size_t nr)
 	return have - most < sum.idle ? have - most : sum.idle;
 }
 
-static bool has_room(const struct hkm_run *run, size_t nr)
+/* The larger the better, if it can be made as large as @arg says. */
+static size_t rank(const struct hkm_run *run, size_t best, const void *arg)
 {
 	struct hkm_backend *be = hkm_source_of(run->first);
+	size_t nr = *(const size_t *)arg;
 
-	return be->ops->has_room(be, hkm_slot_address(run->first), run->nr, nr);
+	if (run->nr <= best || run->nr >= nr ||
+	    !be->ops->has_room(be, hkm_slot_address(run->first), run->nr, nr))
+		return 0;
+	return run->nr;
 }
 
 /* The largest idle run that has as much room around it as it is too small. */
@@ -94,7 +99,7 @@ static int widen(struct hkm_backend *be, size_t nr, struct hkm_run *run)
 	void *ptr;
 	int err;
 
-	if (!hkm_cache_get_largest(nr, hkm_source_border, has_room, &old))
+	if (!hkm_cache_get_best(hkm_source_border, rank, &nr, &old))
 		return -ENOENT;
 	from_idle = owed(nr);
 	err = be->ops->widen(be, hkm_slot_address(old.first), old.nr, nr,
@@ -183,6 +188,18 @@ bool hkm_supply(size_t nr, unsigned int flags, bool may_be_idle,
 	}
 	be = hkm_source_anon();
 	return be && !hkm_supply_from(be, nr, may_be_idle, run);
+}
+
+bool hkm_supply_is_idle_first(size_t nr)
+{
+	return owed(nr) > 0;
+}
+
+bool hkm_supply_behind(size_t slot, size_t nr)
+{
+	struct hkm_backend *be = hkm_source_of(slot);
+
+	return !be->ops->extend(be, hkm_slot_address(slot), 1, nr);
 }
 
 const char *hkm_supply_backend(void)

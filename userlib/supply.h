@@ -31,6 +31,15 @@ int hkm_supply_from(struct hkm_backend *be, size_t nr, bool may_be_idle,
 int hkm_supply_many(struct hkm_backend *be, size_t nr, bool may_be_idle,
 		    void **runs, unsigned int n);
 
+/*
+ * hkm_supply_behind - @nr new slots behind slot @slot, which is busy: busy, too.
+ * False: they are not free, or there is no memory
+ */
+bool hkm_supply_behind(size_t slot, size_t nr);
+
+/* hkm_supply_is_idle_first - @nr new slots would be more than the process should have */
+bool hkm_supply_is_idle_first(size_t nr);
+
 /* hkm_supply_backend - of the last run; "none" before the first */
 const char *hkm_supply_backend(void);
 

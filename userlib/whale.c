@@ -1,12 +1,6 @@
 // SPDX-License-Identifier: MIT
 /*
- * Whales: runs of slots, live at the program or idle in the cache.
- *
- * A live whale's length is kept in an array beside the window, one number for
- * each slot of which the first slot's counts: never in the block, where an
- * overrun of the program would reach it. The number says LIVE from the moment
- * the program gets the whale to the moment it frees it, and changes by
- * compare-and-swap, so of two frees of one whale exactly one succeeds.
+ * Whales: runs of slots, live at the program (live.h) or idle in the cache.
  *
  * An idle run in the cache is a hint and no more. On the device the kernel may
  * have taken it back, and another thread may hold the same slots by now; so
@@ -15,8 +9,8 @@
  * run that was lost is counted and the next one tried. Anonymous runs are
  * nobody's but the cache's, and need no confirmation.
  *
- * Where no cached run will do, neighbours are joined; then a new one is supplied
- * (supply.c).
+ * Where no cached run will do, a whale may share a slot with another (pack.c), or
+ * neighbours are joined; then a new one is supplied (supply.c).
  *
  * Idle memory is bounded in bytes (capacity.c), and by age where the policy is to
  * let it decay. Nothing runs on its own for that, unless somebody asks for it (trimmer.c):
@@ -25,16 +19,14 @@
  * What cannot fail: free. What does not fit the device gets anonymous memory.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cache.h"
 #include "capacity.h"
 #include "checker.h"
 #include "env.h"
-#include "heap.h"
-#include "lock.h"
-#include "machine.h"
+#include "live.h"
+#include "pack.h"
 #include "probes.h"
 #include "run.h"
 #include "source.h"
@@ -43,15 +35,8 @@
 #include "trimmer.h"
 #include "whale.h"
 
-#define RUN_LIVE   (1U << 31)
-#define RUN_FREED  (1U << 30)
-#define RUN_PINNED (1U << 29)	/* goes with the run through the cache */
-#define RUN_SLOTS  HKM_RUN_SLOTS
-
 /* A larger run is not made of idle memory: it may be a sparse one. */
 #define IDLE_SLOTS 128
-
-static uint32_t *runs;		/* a number for each slot of the window */
 
 /* Atomic, each for itself. */
 static bool is_open;
@@ -162,16 +147,16 @@ static void make_idle(size_t first, size_t nr, unsigned int flags)
 
 /* ---- allocation ---------------------------------------------------------------- */
 
-static void *make_live(const struct hkm_run *run)
+/* @nr slots more are live than before. */
+static void *make_live(const struct hkm_run *run, uint32_t half, size_t nr)
 {
 	struct hkm_lane *lane = hkm_lane();
-	uint32_t pinned = run->flags & HKM_RUN_PINNED ? RUN_PINNED : 0;
 
-	write_once(&runs[run->first], RUN_LIVE | pinned | (uint32_t)run->nr);
+	if (run->flags & HKM_RUN_PINNED)
+		half |= HKM_LIVE_PINNED;
 	hkm_lane_add(&lane->live, 1);
-	hkm_lane_add(&lane->live_slots, run->nr);
-	return hkm_checker_live(hkm_slot_address(run->first),
-				run->nr << HKM_SLOT_SHIFT);
+	hkm_lane_add(&lane->live_slots, nr);
+	return hkm_live_begin(run->first, half | (uint32_t)run->nr);
 }
 
 /* A cached run becomes the caller's, or turns out to be lost. */
@@ -218,6 +203,32 @@ static void make_zero(const struct hkm_run *run, size_t size,
 	hkm_checker_zeroed(whale, size);
 }
 
+/*
+ * Half of the last slot is offered to others when it is zero: they must not see it
+ * exchanged.
+ */
+static void *begin(const struct hkm_run *run, size_t size, unsigned int flags)
+{
+	uint32_t half = hkm_pack_half(size, run->nr);
+	void *whale = make_live(run, half, run->nr);
+
+	make_zero(run, size, flags);
+	if (half)
+		hkm_pack_offer(run->first + run->nr - 1);
+	return whale;
+}
+
+/* One that has half a slot with another. */
+static cold void *begin_shared(const struct hkm_run *run, uint32_t half,
+			       size_t size, unsigned int flags)
+{
+	void *whale = make_live(run, half, run->nr - 1);
+
+	if (flags & HKM_WHALE_ZERO)
+		hkm_checker_zeroed(memset(whale, 0, size), size);
+	return whale;
+}
+
 static inline bool get_idle(size_t nr, size_t lowest, struct hkm_run *run)
 {
 	while (hkm_cache_get(nr, lowest, run))
@@ -226,17 +237,38 @@ static inline bool get_idle(size_t nr, size_t lowest, struct hkm_run *run)
 	return false;
 }
 
+static size_t lowest_for(unsigned int flags)
+{
+	return flags & HKM_WHALE_ANON ? hkm_source_border : 0;
+}
+
 static void *alloc_cached(size_t nr, size_t size, unsigned int flags)
 {
-	size_t lowest = flags & HKM_WHALE_ANON ? hkm_source_border : 0;
 	struct hkm_run run;
 	void *whale;
 
-	if (!get_idle(nr, lowest, &run))
+	if (!get_idle(nr, lowest_for(flags), &run))
 		return NULL;
 	hkm_lane_add(&hkm_lane()->hits, 1);
-	whale = make_live(&run);
-	make_zero(&run, size, flags);
+	whale = begin(&run, size, flags);
+	HKM_PROBE2(hit, whale, size);
+	return whale;
+}
+
+static cold void *alloc_beside(size_t nr, size_t size, unsigned int flags)
+{
+	struct hkm_run run;
+	uint32_t half;
+	void *whale;
+
+	if (!hkm_pack_half(size, nr))
+		return NULL;
+	half = hkm_pack_join_idle(nr, lowest_for(flags),
+				  flags & HKM_WHALE_ALIGNED, &run);
+	if (!half)
+		return NULL;
+	hkm_lane_add(&hkm_lane()->hits, 1);
+	whale = begin_shared(&run, half, size, flags);
 	HKM_PROBE2(hit, whale, size);
 	return whale;
 }
@@ -249,11 +281,32 @@ static bool may_be_idle(size_t nr, unsigned int flags)
 	       hkm_cache_is_divisible();
 }
 
-static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
+static void *alloc_new(size_t nr, size_t size, unsigned int flags)
 {
+	uint32_t half = hkm_pack_half(size, nr);
 	struct hkm_run run;
 	void *whale;
 
+	if (half) {
+		half = hkm_pack_join_new(nr, lowest_for(flags),
+					 flags & HKM_WHALE_ALIGNED, &run);
+		if (half)
+			return begin_shared(&run, half, size, flags);
+	}
+	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
+		return NULL;
+	whale = begin(&run, size, flags);
+	if (hkm_pack_half(size, run.nr))
+		hkm_pack_announce(run.first + run.nr - 1);
+	return whale;
+}
+
+static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
+{
+	void *whale = alloc_beside(nr, size, flags);
+
+	if (whale)
+		return whale;
 	HKM_PROBE1(miss, size);
 	hkm_lane_add(&hkm_lane()->misses, 1);
 	trim_if_due(hkm_cache_now_ms());
@@ -263,11 +316,7 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 			return whale;
 	}
 	hkm_capacity_missed(nr, 1);
-	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
-		return NULL;
-	whale = make_live(&run);
-	make_zero(&run, size, flags);
-	return whale;
+	return alloc_new(nr, size, flags);
 }
 
 void *hkm_whale_alloc(size_t size, unsigned int flags)
@@ -275,7 +324,7 @@ void *hkm_whale_alloc(size_t size, unsigned int flags)
 	size_t nr = hkm_slots_for(size);
 	void *whale;
 
-	if (unlikely(nr > RUN_SLOTS))
+	if (unlikely(nr > HKM_RUN_SLOTS))
 		return NULL;
 	whale = alloc_cached(nr, size, flags);
 	return likely(whale) ? whale : alloc_missed(nr, size, flags);
@@ -283,147 +332,37 @@ void *hkm_whale_alloc(size_t size, unsigned int flags)
 
 /* ---- free --------------------------------------------------------------------- */
 
-static cold __attribute__((noreturn)) void wild(const void *ptr, uint32_t run,
-						const char *who)
+/* A whale that is the program's no longer, with the slots that this leaves. */
+static always_inline struct hkm_run end(const void *ptr, const char *who)
 {
-	hkm_message("%s%s(%p): %s", hkm_front.prefix, who, ptr,
-		    run & RUN_FREED ? "double free" :
-				      "not the start of a block");
-	abort();
-}
-
-/* The number of a live whale. */
-static uint32_t look_up(const void *ptr, const char *who)
-{
-	uint32_t run;
-
-	if (unlikely((uintptr_t)ptr % HKM_SLOT_SIZE))
-		wild(ptr, 0, who);
-	run = load_acquire(&runs)[hkm_slot_number(ptr)];
-	if (unlikely(!(run & RUN_LIVE)))
-		wild(ptr, run, who);
-	return run;
-}
-
-/* LIVE -> @new, once. Relaxed: the cache's word is what publishes the run. */
-static uint32_t take_back(const void *ptr, uint32_t new, const char *who)
-{
-	uint32_t *run = &runs[hkm_slot_number(ptr)];
-	uint32_t old = look_up(ptr, who);
-
-	if (unlikely(!__atomic_compare_exchange_n(run, &old, new, false,
-						  __ATOMIC_RELAXED,
-						  __ATOMIC_RELAXED)))
-		wild(ptr, old, who);
-	return old;
-}
-
-static void count_dead(size_t nr)
-{
+	uint32_t number = hkm_live_change(ptr, HKM_LIVE_FREED, who);
+	size_t first = hkm_slot_number(ptr);
+	struct hkm_run run = { .first = first, .nr = number & HKM_LIVE_SLOTS };
 	struct hkm_lane *lane = hkm_lane();
 
+	hkm_checker_freed((void *)ptr, hkm_live_bytes(number));
+	if (unlikely(number & HKM_LIVE_HALF))
+		run = hkm_pack_leave(first, number);
+	if (number & HKM_LIVE_PINNED)
+		run.flags = HKM_RUN_PINNED;
 	hkm_lane_add(&lane->live, -1UL);
-	hkm_lane_add(&lane->live_slots, -(uint64_t)nr);
+	hkm_lane_add(&lane->live_slots, -(uint64_t)run.nr);
+	return run;
 }
 
 void hkm_whale_free(void *ptr, const char *who)
 {
-	uint32_t run = take_back(ptr, RUN_FREED, who);
-	size_t nr = run & RUN_SLOTS;
+	struct hkm_run run = end(ptr, who);
 
-	count_dead(nr);
-	hkm_checker_freed(ptr, nr << HKM_SLOT_SHIFT);
-	make_idle(hkm_slot_number(ptr), nr,
-		  run & RUN_PINNED ? HKM_RUN_PINNED : 0);
+	make_idle(run.first, run.nr, run.flags);
 }
 
 size_t hkm_whale_size(const void *ptr, const char *who)
 {
-	return (size_t)(look_up(ptr, who) & RUN_SLOTS) << HKM_SLOT_SHIFT;
+	return hkm_live_bytes(hkm_live_look_up(ptr, who));
 }
 
-/* ---- other sizes ---------------------------------------------------------------- */
-
-static void *shrink(void *ptr, uint32_t old, size_t nr)
-{
-	size_t had = old & RUN_SLOTS, first = hkm_slot_number(ptr);
-
-	if (!hkm_cache_is_divisible())
-		return ptr;
-	take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr, "realloc");
-	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
-	hkm_checker_resized(ptr, had << HKM_SLOT_SHIFT, nr << HKM_SLOT_SHIFT);
-	write_once(&runs[first + nr], RUN_FREED);
-	make_idle(first + nr, had - nr, 0);
-	return ptr;
-}
-
-/* The slots behind the whale: idle ones, or such as its source can still give. */
-static bool grow_here(void *ptr, size_t had, size_t nr)
-{
-	size_t first = hkm_slot_number(ptr), more = nr - had;
-	struct hkm_backend *be = hkm_source_of(first);
-	struct hkm_run run;
-
-	if (first + had != hkm_source_border &&
-	    hkm_cache_get_at(first + had, more, &run)) {
-		if (run.nr > more) {
-			struct hkm_run rest = {
-				run.first + more, run.nr - more, run.flags,
-			};
-
-			if (!hkm_cache_put(&rest, hkm_cache_now_ms()))
-				evict(&rest);
-			run.nr = more;
-		}
-		if (confirm(&run))
-			return true;
-	}
-	hkm_capacity_missed(more, 1);
-	return !be->ops->extend(be, ptr, had, more);
-}
-
-static void *grow(void *ptr, uint32_t old, size_t nr)
-{
-	size_t had = old & RUN_SLOTS, first = hkm_slot_number(ptr);
-	struct hkm_backend *be = hkm_source_of(first);
-	void *to;
-
-	if (grow_here(ptr, had, nr)) {
-		take_back(ptr, (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr,
-			  "realloc");
-		hkm_lane_add(&hkm_lane()->live_slots, nr - had);
-		hkm_checker_resized(ptr, had << HKM_SLOT_SHIFT,
-				    nr << HKM_SLOT_SHIFT);
-		return ptr;
-	}
-	/* The move gives the slots away; they may be live again before it returns. */
-	take_back(ptr, RUN_FREED, "realloc");
-	hkm_checker_freed(ptr, had << HKM_SLOT_SHIFT);
-	if (be->ops->move(be, ptr, had, nr, &to)) {
-		to = ptr;
-		nr = had;
-	}
-	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
-	write_once(&runs[hkm_slot_number(to)],
-		   (old & ~(uint32_t)RUN_SLOTS) | (uint32_t)nr);
-	hkm_checker_moved(to, had << HKM_SLOT_SHIFT, nr << HKM_SLOT_SHIFT);
-	return nr > had ? to : NULL;
-}
-
-void *hkm_whale_resize(void *ptr, size_t size)
-{
-	uint32_t old = look_up(ptr, "realloc");
-	size_t had = old & RUN_SLOTS, nr = hkm_slots_for(size);
-
-	if (nr == had)
-		return ptr;
-	if (nr > RUN_SLOTS)
-		return NULL;
-	return nr < had ? shrink(ptr, old, nr) : grow(ptr, old, nr);
-}
-
-/* ---- the steps, for batch.c ----------------------------------------------------- */
+/* ---- the steps, for other files --------------------------------------------------- */
 
 bool hkm_run_get_idle(size_t nr, struct hkm_run *run)
 {
@@ -435,23 +374,25 @@ bool hkm_run_may_be_idle(size_t nr)
 	return may_be_idle(nr, 0);
 }
 
+bool hkm_run_confirm(const struct hkm_run *run)
+{
+	return confirm(run);
+}
+
+void hkm_run_put_back(const struct hkm_run *run)
+{
+	if (!hkm_cache_put(run, hkm_cache_now_ms()))
+		evict(run);
+}
+
 void *hkm_run_make_live(const struct hkm_run *run)
 {
-	return make_live(run);
+	return make_live(run, 0, run->nr);
 }
 
 struct hkm_run hkm_run_take_back(const void *ptr, const char *who)
 {
-	uint32_t run = take_back(ptr, RUN_FREED, who);
-
-	count_dead(run & RUN_SLOTS);
-	hkm_checker_freed((void *)ptr,
-			  (size_t)(run & RUN_SLOTS) << HKM_SLOT_SHIFT);
-	return (struct hkm_run){
-		.first = hkm_slot_number(ptr),
-		.nr = run & RUN_SLOTS,
-		.flags = run & RUN_PINNED ? HKM_RUN_PINNED : 0,
-	};
+	return end(ptr, who);
 }
 
 void hkm_run_make_idle(const struct hkm_run *run)
@@ -494,7 +435,6 @@ int hkm_whale_open(const struct hkm_config *cfg)
 		.whole = hkm_env_flag("HAKMEM_GUARD"),
 		.evict = evict,
 	};
-	uint32_t *table;
 	int err;
 
 	if (is_open)
@@ -503,13 +443,12 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	err = hkm_source_open(cfg);
 	if (err)
 		return err;
-	if (!runs) {
-		table = hkm_sys_table((hkm_window.size >> HKM_SLOT_SHIFT) *
-				      sizeof(*runs));
-		if (!table)
-			return -ENOMEM;
-		store_release(&runs, table);
-	}
+	err = hkm_live_open();
+	if (!err)
+		err = hkm_pack_open(!cache.whole &&
+				    hkm_env_flag_or("HAKMEM_PACK", true));
+	if (err)
+		return err;
 	write_once(&policy, cfg->policy);
 	write_once(&decay_ms, cfg->decay_ms);
 	hkm_capacity_open(cfg->capacity, cfg->limit >> HKM_SLOT_SHIFT);
@@ -549,9 +488,10 @@ size_t hkm_whale_release(bool pinned_too)
 
 void hkm_whale_pin(void *ptr, bool on)
 {
-	uint32_t old = look_up(ptr, "pin");
+	uint32_t old = hkm_live_look_up(ptr, "pin");
 
-	take_back(ptr, on ? old | RUN_PINNED : old & ~RUN_PINNED, "pin");
+	hkm_live_change(ptr, on ? old | HKM_LIVE_PINNED :
+				  old & ~HKM_LIVE_PINNED, "pin");
 }
 
 void hkm_whale_heap_stats(struct hkm_heap_stats *st)

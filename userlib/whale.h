@@ -3,7 +3,7 @@
 #define HKM_WHALE_H
 
 /*
- * Runs of whole slots for the heap: from the cache, else from the device, else
+ * Runs of slots for the heap: from the cache, else from the device, else
  * from anonymous memory.
  */
 
@@ -30,8 +30,9 @@ bool hkm_whale_is_open(void);
 
 #define HKM_WHALE_ZERO	(1U << 0)	/* reads as zeroes */
 #define HKM_WHALE_ANON	(1U << 1)	/* of anonymous memory */
+#define HKM_WHALE_ALIGNED (1U << 2)	/* to a slot; otherwise half a slot will do */
 
-/* hkm_whale_alloc - at least @size bytes, aligned to a slot, or NULL */
+/* hkm_whale_alloc - at least @size bytes, or NULL */
 void *hkm_whale_alloc(size_t size, unsigned int flags);
 
 /*
@@ -40,7 +41,7 @@ void *hkm_whale_alloc(size_t size, unsigned int flags);
  *
  * hkm_whale_size - how many bytes it has
  * hkm_whale_resize - a whale of @size bytes with the same contents, here or
- *	elsewhere, or NULL: then nothing has changed
+ *	elsewhere, or NULL: then nothing has changed (resize.c)
  */
 void hkm_whale_free(void *ptr, const char *who);
 size_t hkm_whale_size(const void *ptr, const char *who);

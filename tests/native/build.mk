@@ -13,6 +13,7 @@ NATIVE_PROGS :=		\
 	heap_shared_test	\
 	heap_test		\
 	low_test		\
+	pack_test		\
 	region_test		\
 	ring_test		\
 	ring_threads_test	\
@@ -28,7 +29,7 @@ NATIVE_VARIANTS := plain asan tsan notiming
 NATIVE_RUN_plain    := $(NATIVE_PROGS)
 # A sanitizer has system calls of its own.
 NATIVE_RUN_asan     := $(filter-out seccomp_test,$(NATIVE_PROGS))
-NATIVE_RUN_tsan     := batch_test heap_shared_test region_test ring_threads_test timing_test \
+NATIVE_RUN_tsan     := batch_test heap_shared_test pack_test region_test ring_threads_test timing_test \
 			trimmer_test
 NATIVE_RUN_notiming := ring_test timing_test
 

@@ -167,8 +167,8 @@ void hkm_shutdown(void);
 
 /*
  * The malloc family. From the threshold up (HKM_WHALE_MIN, unless
- * HAKMEM_WHALE_THRESHOLD says otherwise) a block is a whale: a run of whole 2 MiB
- * slots, aligned to 2 MiB. Below it everything is libc's, and so are blocks that
+ * HAKMEM_WHALE_THRESHOLD says otherwise) a block is a whale: a run of 2 MiB slots,
+ * aligned to 2 MiB, or to 1 MiB where it shares a slot. Below it everything is libc's, and so are blocks that
  * want an alignment of more than 2 MiB. Each is as its namesake in malloc(3),
  * posix_memalign(3) and so on.
  */

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The numbers of live whales (live.h has what they say), and what becomes of a
+ * program that frees something else.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "env.h"
+#include "heap.h"
+#include "live.h"
+#include "sys.h"
+
+uint32_t *hkm_live_numbers;
+
+int hkm_live_open(void)
+{
+	uint32_t *table;
+
+	if (hkm_live_numbers)
+		return 0;
+	table = hkm_sys_table((hkm_window.size >> HKM_SLOT_SHIFT) *
+			      sizeof(*table));
+	if (!table)
+		return -ENOMEM;
+	/* Release: pairs with the acquire in hkm_live_look_up(). */
+	store_release(&hkm_live_numbers, table);
+	return 0;
+}
+
+/* A number that is live is that of a whale that begins elsewhere in the slot. */
+cold void hkm_live_wild(const void *ptr, uint32_t number, const char *who)
+{
+	hkm_message("%s%s(%p): %s", hkm_front.prefix, who, ptr,
+		    number & HKM_LIVE_FREED ? "double free" :
+					      "not the start of a block");
+	abort();
+}
