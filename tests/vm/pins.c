@@ -203,6 +203,36 @@ TEST_F(use, outlives_its_arena)
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 }
 
+/* the child of a fork() finds what was there, and scribbles over it */
+static int child_scribbles(void *arg)
+{
+	struct arena *a = arg;
+
+	if (!filled(a->base, SEED))
+		return 1;
+	fill(a->base, 5);
+	fill(slot_of(a, 1), 5);
+	return 0;
+}
+
+TEST_F(use, stays_with_its_owner_over_a_fork)
+{
+	struct arena *a = &self->a;
+
+	NEEDS_USE();
+	ASSERT_EQ(0, madvise(a->base, a->setup.arena_size, MADV_DOFORK));
+	ASSERT_EQ(0, madvise((void *)a->header, a->setup.control_size,
+			     MADV_DOFORK));
+	EXPECT_EQ(0, in_child(child_scribbles, a));
+	EXPECT_TRUE(filled(a->base, SEED));
+	EXPECT_EQ(self->pfn, pfn_of(a->base));
+	EXPECT_EQ(0, stats_of(a).copied);
+	EXPECT_EQ(0, next_owner_meets(self->pfn));
+	/* who uses it gets, or gives, what is the owner's */
+	EXPECT_TRUE(end_use(self, variant));
+	EXPECT_EQ(0, stats_of(a).copied);
+}
+
 /* an owner of its own, which is killed */
 FIXTURE(owner)
 {

@@ -26,6 +26,8 @@ FIXTURE_SETUP(scan)
 {
 	stop = false;
 	ASSERT_EQ(0, arena_open(&self->a, NR_SLOTS));
+	/* what is shared with a child is not there to be taken */
+	ASSERT_EQ(0, keep_from_children(&self->a));
 	ASSERT_EQ(0, handout_at(&self->a, 0, NR, COMMIT));
 	drain_pool(1);
 }
