@@ -46,7 +46,7 @@ void hkm_free(void *ptr)
 		return;
 	}
 	saved = errno;	/* libc before 2.33 changes it */
-	hkm_next.free(ptr);
+	read_once(&hkm_next.free)(ptr);
 	errno = saved;
 }
 

@@ -33,6 +33,7 @@
 #include "run.h"
 #include "source.h"
 #include "supply.h"
+#include "threshold.h"
 #include "whale.h"
 
 /* Anonymous blocks are made in runs of at most so many slots: none is a large one. */
@@ -214,10 +215,11 @@ static void free_sorted(void **ptrs, size_t n)
 
 void hkm_free_batch(void **ptrs, size_t n)
 {
+	bool single = hkm_threshold_is_rating();	/* each is measured */
 	size_t nr = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (hkm_window_has(ptrs[i]))
+		if (hkm_window_has(ptrs[i]) && !single)
 			ptrs[nr++] = ptrs[i];
 		else
 			hkm_free(ptrs[i]);

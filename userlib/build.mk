@@ -17,6 +17,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/cache.c		\
 	userlib/capacity.c	\
 	userlib/checker.c	\
+	userlib/elo.c		\
 	userlib/env.c		\
 	userlib/heap.c		\
 	userlib/live.c		\
@@ -34,6 +35,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/source.c	\
 	userlib/supply.c	\
 	userlib/sys.c		\
+	userlib/threshold.c	\
 	userlib/timing.c	\
 	userlib/trimmer.c	\
 	userlib/whale.c		\

@@ -145,8 +145,8 @@ static unsigned int unit_shift(char unit)
 	}
 }
 
-int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
-		  size_t *value)
+int hkm_env_bytes_or(const char *name, const char *word, size_t min, size_t max,
+		     size_t def, size_t *value)
 {
 	const char *text = secure_getenv(name), *end;
 	size_t number;
@@ -155,6 +155,8 @@ int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
 	*value = def;
 	if (!text)
 		return 0;
+	if (word && !strcmp(text, word))
+		return 1;
 	end = read_number(text, max, &number);
 	shift = unit_shift(*end);
 	if (end > text && !end[shift > 0] && number <= max >> shift &&
@@ -163,9 +165,16 @@ int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
 		return 0;
 	}
 	if (first_complaint(name))
-		hkm_message("%s=%.64s is not a number of bytes from %zu to %zu, with K, M or G or without; using %zu",
-			    name, text, min, max, def);
+		hkm_message("%s=%.64s is not %s%sa number of bytes from %zu to %zu, with K, M or G or without; using %zu",
+			    name, text, word ?: "", word ? " or " : "", min, max,
+			    def);
 	return -EINVAL;
+}
+
+int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
+		  size_t *value)
+{
+	return hkm_env_bytes_or(name, NULL, min, max, def, value);
 }
 
 int hkm_env_slots(size_t *slots)

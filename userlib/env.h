@@ -28,6 +28,10 @@ int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
 int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
 		  size_t *value);
 
+/* hkm_env_bytes_or - the same, but 1 where it is @word, with @def as the value */
+int hkm_env_bytes_or(const char *name, const char *word, size_t min, size_t max,
+		     size_t def, size_t *value);
+
 /* hkm_env_choice - index into @words, which NULL ends; absent or bad means @def */
 int hkm_env_choice(const char *name, const char *const *words, int def);
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "heap.h"
+#include "threshold.h"
 #include "window.h"
 
 /* Round up to pages: libc's meaning of pvalloc(). */

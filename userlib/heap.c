@@ -22,13 +22,13 @@
 #include "low.h"
 #include "machine.h"
 #include "sys.h"
+#include "threshold.h"
 #include "trimmer.h"
 #include "whale.h"
 #include "window.h"
 
 #define PAGE ((size_t)4096)
 
-static bool threshold_is_set;	 /* atomic */
 static bool aligned_from_region; /* atomic */
 
 static const char *const source_words[] = { "auto", "anon", "region", NULL };
@@ -111,19 +111,26 @@ static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 	return err;
 }
 
+static bool is_valid_threshold(size_t size)
+{
+	return !size || size == HKM_THRESHOLD_AUTO ||
+	       (size >= HKM_THRESHOLD_MIN && size <= HKM_THRESHOLD_MAX);
+}
+
 static bool is_valid(const struct hkm_config *cfg)
 {
 	return (unsigned int)cfg->source <= HKM_SOURCE_REGION &&
 	       (unsigned int)cfg->policy <= HKM_POLICY_FREE &&
 	       (unsigned int)cfg->order <= HKM_FIFO &&
 	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
-	       cfg->slots <= HKM_SLOTS_MAX;
+	       cfg->slots <= HKM_SLOTS_MAX && is_valid_threshold(cfg->threshold);
 }
 
 int hkm_init(const struct hkm_config *cfg)
 {
 	const struct mode *mode = &modes[1];
 	struct hkm_config full;
+	int err;
 
 	if (cfg && !is_valid(cfg))
 		return -EINVAL;
@@ -131,7 +138,14 @@ int hkm_init(const struct hkm_config *cfg)
 		full = *cfg;
 	else
 		mode = read_environment(&full);
-	return open_heap(&full, mode);
+	err = open_heap(&full, mode);
+	if (err)
+		return err;
+	if (full.threshold)
+		hkm_threshold_choose(full.threshold);
+	else
+		hkm_threshold_read_environment();
+	return 0;
 }
 
 /* Nobody is there to hear of an error: say it, and do what works. */
@@ -161,21 +175,10 @@ void hkm_shutdown(void)
 /* ---- blocks ----------------------------------------------------------------- */
 
 /* The first block that may be a whale finds out from what size on it is one. */
-void hkm_heap_set_threshold(void)
+static void find_threshold(void)
 {
-	size_t size;
-
-	hkm_env_bytes("HAKMEM_WHALE_THRESHOLD", HKM_THRESHOLD_MIN,
-		      HKM_THRESHOLD_MAX, HKM_WHALE_MIN, &size);
-	write_once(&hkm_threshold, size);
-	write_once(&threshold_is_set, true);
-}
-
-static bool is_whale_size(size_t size)
-{
-	if (unlikely(!read_once(&threshold_is_set)))
-		hkm_heap_set_threshold();
-	return size >= read_once(&hkm_threshold);
+	if (read_once(&hkm_threshold_state) == HKM_THRESHOLD_UNSET)
+		hkm_threshold_read_environment();
 }
 
 static cold void *no_memory(void)
@@ -186,7 +189,9 @@ static cold void *no_memory(void)
 
 bool hkm_heap_wants_whale(size_t size)
 {
-	if (size > PTRDIFF_MAX || !is_whale_size(size))
+	find_threshold();
+	if (size > PTRDIFF_MAX || size < hkm_threshold_now() ||
+	    hkm_threshold_is_rating())
 		return false;
 	if (unlikely(!hkm_whale_is_open()))
 		open_unasked();
@@ -221,14 +226,10 @@ static cold void *alloc_elsewhere(size_t align, size_t size)
 	return ptr;
 }
 
-void *hkm_heap_malloc(size_t size)
+static void *malloc_whale(size_t size)
 {
 	void *ptr;
 
-	if (unlikely(size > PTRDIFF_MAX))
-		return no_memory();
-	if (unlikely(!is_whale_size(size)))
-		return hkm_next.malloc(size);
 	do {
 		ptr = alloc_whale(size, 0);
 		if (unlikely(!ptr))
@@ -237,14 +238,10 @@ void *hkm_heap_malloc(size_t size)
 	return likely(ptr) ? ptr : no_memory();
 }
 
-void *hkm_heap_calloc(size_t size)
+static void *calloc_whale(size_t size)
 {
 	void *ptr;
 
-	if (unlikely(size > PTRDIFF_MAX))
-		return no_memory();
-	if (unlikely(!is_whale_size(size)))
-		return hkm_next.calloc(1, size);
 	do {
 		ptr = alloc_whale(size, HKM_WHALE_ZERO);
 		if (unlikely(!ptr))
@@ -253,15 +250,11 @@ void *hkm_heap_calloc(size_t size)
 	return likely(ptr) ? ptr : no_memory();
 }
 
-void *hkm_heap_memalign(size_t align, size_t size)
+static void *memalign_whale(size_t align, size_t size)
 {
 	unsigned int flags = 0;
 	void *ptr;
 
-	if (unlikely(size > PTRDIFF_MAX))
-		return no_memory();
-	if (unlikely(!is_whale_size(size)))
-		return hkm_next.memalign(align, size);
 	if (unlikely(!hkm_whale_is_open()))
 		open_unasked();	/* which reads what follows */
 	if (align >= PAGE && !read_once(&aligned_from_region))
@@ -276,10 +269,83 @@ void *hkm_heap_memalign(size_t align, size_t size)
 	return likely(ptr) ? ptr : no_memory();
 }
 
+/* While thresholds are rated: all that may be a whale comes here, and is measured. */
+static cold void *malloc_rated(size_t size)
+{
+	struct hkm_rated op;
+	void *ptr;
+
+	find_threshold();
+	hkm_threshold_begin(&op, size);
+	ptr = size < hkm_threshold_now() ? hkm_next.malloc(size) :
+					   malloc_whale(size);
+	hkm_threshold_end(&op, ptr, size);
+	return ptr;
+}
+
+static cold void *calloc_rated(size_t size)
+{
+	struct hkm_rated op;
+	void *ptr;
+
+	find_threshold();
+	hkm_threshold_begin(&op, size);
+	ptr = size < hkm_threshold_now() ? hkm_next.calloc(1, size) :
+					   calloc_whale(size);
+	hkm_threshold_end(&op, ptr, size);
+	return ptr;
+}
+
+static cold void *memalign_rated(size_t align, size_t size)
+{
+	struct hkm_rated op;
+	void *ptr;
+
+	find_threshold();
+	hkm_threshold_begin(&op, size);
+	ptr = size < hkm_threshold_now() ? hkm_next.memalign(align, size) :
+					   memalign_whale(align, size);
+	hkm_threshold_end(&op, ptr, size);
+	return ptr;
+}
+
+void *hkm_heap_malloc(size_t size)
+{
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!hkm_threshold_is_fixed()))
+		return malloc_rated(size);
+	if (unlikely(size < read_once(&hkm_threshold)))
+		return hkm_next.malloc(size);
+	return malloc_whale(size);
+}
+
+void *hkm_heap_calloc(size_t size)
+{
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!hkm_threshold_is_fixed()))
+		return calloc_rated(size);
+	if (unlikely(size < read_once(&hkm_threshold)))
+		return hkm_next.calloc(1, size);
+	return calloc_whale(size);
+}
+
+void *hkm_heap_memalign(size_t align, size_t size)
+{
+	if (unlikely(size > PTRDIFF_MAX))
+		return no_memory();
+	if (unlikely(!hkm_threshold_is_fixed()))
+		return memalign_rated(align, size);
+	if (unlikely(size < read_once(&hkm_threshold)))
+		return hkm_next.memalign(align, size);
+	return memalign_whale(align, size);
+}
+
 /* A block of any size for realloc(), which keeps the old one if it fails. */
 static void *alloc_any(size_t size)
 {
-	if (size < read_once(&hkm_threshold))
+	if (size < hkm_threshold_now())
 		return hkm_next.malloc(size);
 	return hkm_heap_malloc(size);
 }
@@ -296,7 +362,7 @@ static void *realloc_whale(void *old, size_t size)
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	/* A block a little below the threshold may be back above it soon. */
-	if (size >= read_once(&hkm_threshold) / 2) {
+	if (size >= hkm_threshold_now() / 2) {
 		ptr = hkm_whale_resize(old, size);
 		if (ptr)
 			return ptr;
@@ -319,24 +385,56 @@ static void *realloc_into_whale(void *old, size_t size)
 		return no_memory();
 	if (!old)
 		return hkm_heap_malloc(size);
-	ptr = is_whale_size(size) ? alloc_whale(size, 0) : NULL;
+	ptr = size >= hkm_threshold_now() ? alloc_whale(size, 0) : NULL;
 	if (!ptr)
 		return hkm_next.realloc(old, size);
 	room = hkm_next.usable_size(old);
 	memcpy(ptr, old, size < room ? size : room);
-	hkm_next.free(old);
+	read_once(&hkm_next.free)(old);
 	return ptr;
 }
 
-void *hkm_heap_realloc(void *old, size_t size)
+static void *realloc_any(void *old, size_t size)
 {
 	return hkm_window_has(old) ? realloc_whale(old, size) :
 				     realloc_into_whale(old, size);
 }
 
+static cold void *realloc_rated(void *old, size_t size)
+{
+	struct hkm_rated op;
+	void *ptr;
+
+	find_threshold();
+	hkm_threshold_begin(&op, size);
+	ptr = realloc_any(old, size);
+	hkm_threshold_end(&op, ptr, size);
+	return ptr;
+}
+
+void *hkm_heap_realloc(void *old, size_t size)
+{
+	if (unlikely(!hkm_threshold_is_fixed()))
+		return realloc_rated(old, size);
+	return realloc_any(old, size);
+}
+
+static cold void free_rated(void *ptr)
+{
+	size_t size = hkm_whale_size(ptr, "free");
+	struct hkm_rated op;
+
+	hkm_threshold_begin(&op, size);
+	hkm_whale_free(ptr, "free");
+	hkm_threshold_end(&op, NULL, size);
+}
+
 void hkm_heap_free(void *ptr)
 {
-	hkm_whale_free(ptr, "free");
+	if (hkm_threshold_is_rating())
+		free_rated(ptr);
+	else
+		hkm_whale_free(ptr, "free");
 }
 
 size_t hkm_heap_usable_size(void *ptr)
@@ -409,4 +507,5 @@ int hkm_pin(void *ptr, int on)
 void hkm_get_heap_stats(struct hkm_heap_stats *st)
 {
 	hkm_whale_heap_stats(st);
+	hkm_threshold_stats(st);
 }

@@ -49,17 +49,6 @@ extern struct hkm_next hkm_next;
 extern const struct hkm_front hkm_front;
 
 /*
- * Blocks of this size and more are whales. Until the environment has been read
- * it is too small, so that the first large block finds out.
- */
-extern size_t hkm_threshold;
-#define HKM_THRESHOLD_MIN ((size_t)512 << 10)
-#define HKM_THRESHOLD_MAX ((size_t)1 << 40)
-
-/* hkm_heap_set_threshold - from the environment, once */
-void hkm_heap_set_threshold(void);
-
-/*
  * hkm_heap_malloc, _calloc, _memalign - a block of @size bytes, a whale where
  * that can be had. @align is at most a slot; not a power of two: the next one.
  */
@@ -68,8 +57,8 @@ void *hkm_heap_calloc(size_t size);
 void *hkm_heap_memalign(size_t align, size_t size);
 
 /*
- * hkm_heap_wants_whale - is a block of @size bytes to be a whale? If so, the heap
- * has been set up.
+ * hkm_heap_wants_whale - are blocks of @size bytes whales, and may be had without
+ * hkm_heap_malloc()? If so, the heap has been set up.
  */
 bool hkm_heap_wants_whale(size_t size);
 

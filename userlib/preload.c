@@ -258,7 +258,7 @@ __attribute__((constructor)) static void start(void)
 	}
 	if (hkm_env_flag("HAKMEM_DISABLE") || is_excluded())
 		return;
-	hkm_heap_set_threshold();
+	hkm_threshold_read_environment();
 	hkm_machine_learn();
 }
 
@@ -282,7 +282,7 @@ static cold void slow_free(void *ptr)
 	if (hkm_window_has(ptr))
 		hkm_heap_free(ptr);
 	else if (is_ready())
-		hkm_next.free(ptr);
+		read_once(&hkm_next.free)(ptr);
 }
 
 EXPORT void free(void *ptr)

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/hakmem_region.h>
@@ -180,6 +181,22 @@ void hkm_sys_futex_wait_ms(unsigned int *word, unsigned int value, uint64_t ms)
 void hkm_sys_futex_wake(unsigned int *word, int nr)
 {
 	SYS3(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr);
+}
+
+uint64_t hkm_sys_clock_ns(void)
+{
+	struct timespec ts = { 0 };
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t hkm_sys_minor_faults(void)
+{
+	struct rusage usage = { 0 };
+
+	SYS3(SYS_getrusage, RUSAGE_SELF, &usage, 0);
+	return (uint64_t)usage.ru_minflt;
 }
 
 long hkm_sys_read_file(const char *path, char *text, size_t room)

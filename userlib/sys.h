@@ -39,6 +39,12 @@ void hkm_sys_futex_wake(unsigned int *word, int nr);
 int hkm_sys_open_trigger(const char *trigger);
 int hkm_sys_wait_trigger(int fd, int ms);
 
+/* hkm_sys_clock_ns - of a clock that goes on; no system call, where the kernel can */
+uint64_t hkm_sys_clock_ns(void);
+
+/* hkm_sys_minor_faults - of this process so far */
+uint64_t hkm_sys_minor_faults(void);
+
 /* hkm_sys_read_file - at most @room bytes of @path; how many, or -errno */
 long hkm_sys_read_file(const char *path, char *text, size_t room);
 

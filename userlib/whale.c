@@ -277,7 +277,7 @@ static cold void *alloc_beside(size_t nr, size_t size, unsigned int flags)
 static bool may_be_idle(size_t nr, unsigned int flags)
 {
 	return nr <= IDLE_SLOTS && !(flags & HKM_WHALE_ZERO) &&
-	       read_once(&policy) < HKM_POLICY_DONTNEED &&
+	       hkm_whale_is_kept() &&
 	       hkm_cache_is_divisible();
 }
 
@@ -470,6 +470,11 @@ void hkm_whale_close(void)
 bool hkm_whale_is_open(void)
 {
 	return load_acquire(&is_open);
+}
+
+bool hkm_whale_is_kept(void)
+{
+	return read_once(&policy) < HKM_POLICY_DONTNEED;
 }
 
 size_t hkm_whale_release(bool pinned_too)

@@ -28,6 +28,9 @@ void hkm_whale_close(void);
 
 bool hkm_whale_is_open(void);
 
+/* hkm_whale_is_kept - does an idle whale have its memory still, for a time? */
+bool hkm_whale_is_kept(void);
+
 #define HKM_WHALE_ZERO	(1U << 0)	/* reads as zeroes */
 #define HKM_WHALE_ANON	(1U << 1)	/* of anonymous memory */
 #define HKM_WHALE_ALIGNED (1U << 2)	/* to a slot; otherwise half a slot will do */

@@ -142,6 +142,10 @@ enum hkm_capacity {
  *	in exchange for idle memory instead of clearing that; 0 takes
  *	HAKMEM_CALLOC_EXCHANGE, else what was measured best for each source
  *
+ * @threshold: bytes of the smallest whale, from 512 KiB to 1 TiB, or
+ *	HKM_THRESHOLD_AUTO: what costs least of 512 KiB to 32 MiB is found out; 0
+ *	takes HAKMEM_WHALE_THRESHOLD, else HKM_WHALE_MIN
+ *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
 struct hkm_config {
@@ -153,7 +157,11 @@ struct hkm_config {
 	uint32_t decay_ms;
 	enum hkm_capacity capacity;
 	size_t exchange;
+	size_t threshold;
 };
+
+#define HKM_THRESHOLD_AUTO ((size_t)-1)
+#define HKM_THRESHOLDS 7	/* that are rated: 512 KiB, 1 MiB, ... 32 MiB */
 
 /*
  * hkm_init - 0, -EINVAL for a bad @cfg, -EALREADY, -ENOMEM, or, with
@@ -267,6 +275,11 @@ int hkm_pin(void *ptr, int on);
  * @live: number of whales in use
  * @capacity_bytes: most idle bytes there may be now
  * @capacity_grown, @capacity_shrunk: how often that has changed by itself
+ * @threshold: bytes of the smallest whale now; before the first large block it
+ *	may not be known
+ * @threshold_games: that have been played for it; 0 where it is not found out
+ * @threshold_is_rated: there are more games to come
+ * @threshold_ratings: of the candidates
  */
 struct hkm_heap_stats {
 	struct hkm_whale_stats ring;
@@ -278,6 +291,10 @@ struct hkm_heap_stats {
 	uint64_t capacity_bytes;
 	uint64_t capacity_grown;
 	uint64_t capacity_shrunk;
+	uint64_t threshold;
+	uint64_t threshold_games;
+	int threshold_is_rated;
+	int threshold_ratings[HKM_THRESHOLDS];
 };
 
 void hkm_get_heap_stats(struct hkm_heap_stats *st);
