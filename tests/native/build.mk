@@ -8,6 +8,7 @@ NATIVE_PROGS :=		\
 	batch_test		\
 	capacity_test		\
 	checker_test		\
+	elo_test		\
 	family_test		\
 	fit_test		\
 	heap_shared_test	\
@@ -19,6 +20,8 @@ NATIVE_PROGS :=		\
 	ring_threads_test	\
 	seccomp_test		\
 	thp_test		\
+	threshold_test		\
+	threshold_threads_test	\
 	timing_test		\
 	trimmer_test		\
 	window_test
@@ -29,8 +32,8 @@ NATIVE_VARIANTS := plain asan tsan notiming
 NATIVE_RUN_plain    := $(NATIVE_PROGS)
 # A sanitizer has system calls of its own.
 NATIVE_RUN_asan     := $(filter-out seccomp_test,$(NATIVE_PROGS))
-NATIVE_RUN_tsan     := batch_test heap_shared_test pack_test region_test ring_threads_test timing_test \
-			trimmer_test
+NATIVE_RUN_tsan     := batch_test heap_shared_test pack_test region_test ring_threads_test \
+			threshold_test threshold_threads_test timing_test trimmer_test
 NATIVE_RUN_notiming := ring_test timing_test
 
 NATIVE_MAKE_plain    := B=$(B)
@@ -54,6 +57,8 @@ TAPS_native := $(NATIVE_VARIANTS:%=$(B)/check/native-%.tap)
 
 # The stand-in for the device goes in front of these, see fakedev.h.
 NATIVE_WRAP :=				\
+	hkm_sys_clock_ns		\
+	hkm_sys_minor_faults		\
 	hkm_sys_mmap			\
 	hkm_sys_mremap_away		\
 	hkm_sys_name			\

@@ -393,3 +393,14 @@ WRAP(int, hkm_sys_wait_trigger, (int fd, int ms))
 	usleep(1000);
 	return __atomic_exchange_n(&fake.pressure, false, __ATOMIC_ACQ_REL);
 }
+
+WRAP(uint64_t, hkm_sys_clock_ns, (void))
+{
+	return fake.clock_ns ? fake.clock_ns() : __real_hkm_sys_clock_ns();
+}
+
+WRAP(uint64_t, hkm_sys_minor_faults, (void))
+{
+	return fake.minor_faults ? fake.minor_faults() :
+				   __real_hkm_sys_minor_faults();
+}

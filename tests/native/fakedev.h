@@ -38,6 +38,9 @@ struct fakedev {
 	int root_trigger_error, any_trigger_error;
 	int triggers, waits;
 	bool pressure, trigger_lost;	/* for the next wait, atomic */
+	/* instead of the real ones, if they are set */
+	uint64_t (*clock_ns)(void);
+	uint64_t (*minor_faults)(void);
 	int names;		/* given to mappings, and the last one's: */
 	const void *named;
 	size_t named_size;

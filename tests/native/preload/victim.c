@@ -71,6 +71,18 @@ static void family(void)
 	check(!malloc((size_t)-100));
 }
 
+/* enough for a threshold to be found out */
+static void rates(void)
+{
+	for (int i = 0; i < 9300; i++) {
+		char *p = malloc(MIB);
+
+		check(p);
+		p[i % MIB] = 1;
+		free(p);
+	}
+}
+
 static void *use_and_die(void *arg)
 {
 	char **box = arg;
@@ -198,6 +210,7 @@ static const struct {
 	void (*fn)(void);
 } cases[] = {
 	{ "family", family },
+	{ "rates", rates },
 	{ "threads", threads },
 	{ "forks", forks },
 	{ "exits", exits },
