@@ -32,6 +32,7 @@
 #define ROUNDS_LEAST	2U
 #define QUICK_LARGEST	(64UL << 20)
 #define IDLE_SECONDS	5
+#define SETTLE_OPS	9500U	/* hkm_init(3): threshold */
 #define LIBS		"/usr/lib/x86_64-linux-gnu/"
 
 struct peer {
@@ -58,6 +59,7 @@ struct peer {
 #define OURS		2U
 #define DEVICE		4U	/* something to compare only where there is one */
 #define VARIANT		8U	/* only if it is asked for by its name */
+#define SETTLES		16U	/* finds something out before it is measured */
 
 static struct peer peers[] = {
 	{ .name = "floor", .flags = FLOOR },
@@ -84,6 +86,8 @@ static struct peer peers[] = {
 	  .env = { "HAKMEM_CALLOC_EXCHANGE", "1024G" } },
 	{ .name = "hakmem-exchange", .flags = OURS | VARIANT,
 	  .env = { "HAKMEM_CALLOC_EXCHANGE", "1" } },
+	{ .name = "hakmem-elo", .flags = OURS | VARIANT | SETTLES,
+	  .env = { "HAKMEM_WHALE_THRESHOLD", "auto" } },
 };
 
 #define NR_PEERS (sizeof(peers) / sizeof(peers[0]))
@@ -191,6 +195,7 @@ static void start(struct peer *p, size_t work)
 		exit(1);
 	}
 	p->shm->turn_cycles = turn_cycles(hb_peer_work(work));
+	p->shm->settle_ops = p->flags & SETTLES ? SETTLE_OPS : 0;
 	p->pid = hb_fork(&in, &out);
 	if (!p->pid)
 		exec_peer(p, work, shm, in, out);

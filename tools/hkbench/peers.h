@@ -14,6 +14,7 @@
 
 struct peer_shm {
 	uint64_t turn_cycles;		/* a turn ends after so many */
+	uint64_t settle_ops;		/* of which so many are not measured */
 	/* of the last turn */
 	uint64_t n;
 	uint64_t cycles[PEER_OPS_MAX];
@@ -28,6 +29,7 @@ struct peer_shm {
 struct peer_work {
 	const char *name;
 	size_t size;
+	size_t least;		/* where sizes are drawn; 0: 2 MiB or a little more */
 	enum hb_touch touch;
 	unsigned int ops;	/* of a turn */
 	unsigned int turns;	/* of a process, with others in between */

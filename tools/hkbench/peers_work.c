@@ -30,6 +30,7 @@
 #define LIVE_MAX	64U
 #define BATCH		256U		/* pairs in one sample */
 #define THREADS_MAX	8U
+#define SETTLE_NS	3000000000ULL
 
 static bool is_floor;
 static struct hb_ctx floor_map;
@@ -139,7 +140,8 @@ static uint64_t draw(void)
 static size_t draw_size(const struct peer_work *w)
 {
 	/* w->size is the largest */
-	size_t least = w->size > 4 * MIB ? 2 * MIB : 2 * MIB + 64 * KIB;
+	size_t least = w->least ?: w->size > 4 * MIB ? 2 * MIB :
+						       2 * MIB + 64 * KIB;
 
 	return least + draw() % ((w->size - least) / (64 * KIB) + 1) * 64 * KIB;
 }
@@ -333,6 +335,7 @@ static bool memory_turn(const struct peer_work *w, struct peer_shm *shm)
 #define SIZES(NAME, TOUCH) \
 	LOOP("64 KiB " NAME, 64 * KIB, TOUCH, 32, 4), \
 	LOOP("256 KiB " NAME, 256 * KIB, TOUCH, 32, 4), \
+	LOOP("1 MiB " NAME, 1 * MIB, TOUCH, 16, 4), \
 	LOOP("2 MiB " NAME, 2 * MIB, TOUCH, 8, 4), \
 	LOOP("4 MiB " NAME, 4 * MIB, TOUCH, 8, 4), \
 	LOOP("16 MiB " NAME, 16 * MIB, TOUCH, 8, 2), \
@@ -356,6 +359,13 @@ static const struct peer_work works[] = {
 	{ .name = "2.06-3 MiB, 64 live", .size = 3 * MIB, .touch = HB_TOUCH_PAGE,
 	  .ops = 2000, .turns = 2, .threads = 1, .mixed = true,
 	  .begin = mixed_begin, .op = mixed_op, .end = mixed_end },
+	{ .name = "0.5-2 MiB, 64 live", .size = 2 * MIB, .least = MIB / 2,
+	  .touch = HB_TOUCH_PAGE, .ops = 2000, .turns = 2, .threads = 1,
+	  .mixed = true, .begin = mixed_begin, .op = mixed_op,
+	  .end = mixed_end },
+	{ .name = "64 x 0.5-2 MiB, none", .size = 2 * MIB, .least = MIB / 2,
+	  .touch = HB_TOUCH_PAGE, .ops = 20, .turns = 2, .threads = 1,
+	  .mixed = true, .no_floor = true, .op = phase_op },
 	{ .name = "64 x 2-16 MiB, none", .size = 16 * MIB,
 	  .touch = HB_TOUCH_PAGE, .ops = 20, .turns = 2, .threads = 1,
 	  .mixed = true, .no_floor = true, .op = phase_op },
@@ -410,10 +420,22 @@ static bool one_turn(const struct peer_work *w, struct peer_shm *shm)
 	return good;
 }
 
+/* what a threshold is found out with; not for longer than is worth it */
+static void settle(const struct peer_work *w, uint64_t ops)
+{
+	uint64_t begun = hb_now_ns();
+
+	if (!w->op || w->size < MIB / 2 || w->size >= 32 * MIB)
+		return;
+	while (ops-- && hb_now_ns() - begun < SETTLE_NS && w->op(w))
+		;
+}
+
 int hb_peer_child(size_t work, bool floor, int shm_fd, int in, int out)
 {
 	const struct peer_work *w = hb_peer_work(work);
 	struct peer_shm *shm;
+	bool settled = false;
 	Dl_info info;
 	char byte;
 
@@ -432,6 +454,9 @@ int hb_peer_child(size_t work, bool floor, int shm_fd, int in, int out)
 	while (read(in, &byte, 1) == 1) {
 		if (!shm->err && !one_turn(w, shm))
 			shm->err = -ENOMEM;
+		if (!shm->err && !settled)
+			settle(w, shm->settle_ops);
+		settled = true;
 		if (write(out, "", 1) != 1)
 			break;
 	}
