@@ -58,7 +58,7 @@ static const struct mode {
 /* What is 0 in @cfg and may be left to the environment is taken from there. */
 static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 {
-	size_t memory = hkm_machine_learn()->memory, decay;
+	size_t memory = hkm_machine_learn().memory, decay;
 
 	if (!cfg->slots)
 		hkm_env_number("HAKMEM_WHALE_SLOTS", 1, HKM_SLOTS_MAX,

@@ -18,7 +18,8 @@
 #define THP_ROOT "/sys/kernel/mm/transparent_hugepage"
 
 static struct hkm_machine machine;
-static bool learned;
+enum { UNKNOWN, BEING_WRITTEN, KNOWN };
+static unsigned int state; /* atomic */
 
 /* A decimal number, or what "max" means. */
 static uint64_t read_limit(const char *path)
@@ -96,13 +97,17 @@ static bool has_huge_pages(void)
 	       (file_has(path, "[always]") || file_has(path, "[madvise]"));
 }
 
-/* Two threads at once learn the same. */
-const struct hkm_machine *hkm_machine_learn(void)
+/*
+ * Nobody waits: of threads that find out at once the first one writes it down, also
+ * for all who come later, and the others know it as well.
+ */
+struct hkm_machine hkm_machine_learn(void)
 {
+	unsigned int unknown = UNKNOWN;
 	struct hkm_machine m;
 
-	if (load_acquire(&learned))
-		return &machine;
+	if (load_acquire(&state) == KNOWN)
+		return machine;
 	m.ram = hkm_sys_ram();
 	m.address_space = hkm_sys_address_space();
 	m.memory = cgroup_limit();
@@ -110,11 +115,11 @@ const struct hkm_machine *hkm_machine_learn(void)
 		m.memory = m.ram;
 	m.huge = has_huge_pages();
 	m.strict = file_has("/proc/sys/vm/overcommit_memory", "2");
-	write_once(&machine.ram, m.ram);
-	write_once(&machine.address_space, m.address_space);
-	write_once(&machine.memory, m.memory);
-	write_once(&machine.huge, m.huge);
-	write_once(&machine.strict, m.strict);
-	store_release(&learned, true);
-	return &machine;
+	if (__atomic_compare_exchange_n(&state, &unknown, BEING_WRITTEN, false,
+					__ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+		machine = m;
+		/* Release: pairs with the acquire above. */
+		store_release(&state, KNOWN);
+	}
+	return m;
 }

@@ -26,6 +26,6 @@ struct hkm_machine {
  * hkm_machine_learn - ask once. The preload object does at start, because a
  * program may later forbid itself to open files.
  */
-const struct hkm_machine *hkm_machine_learn(void);
+struct hkm_machine hkm_machine_learn(void);
 
 #endif /* HKM_MACHINE_H */

@@ -38,11 +38,11 @@ static unsigned int anon_flags(void)
 {
 	unsigned int flags = hkm_env_flag("HAKMEM_GUARD") ? HKM_ANON_GUARD : 0;
 
-	if (!hkm_machine_learn()->strict)
+	if (!hkm_machine_learn().strict)
 		flags |= HKM_ANON_STAY;
 	switch (hkm_env_choice("HAKMEM_THP", thp_words, 0)) {
 	case 0:
-		return flags | (hkm_machine_learn()->huge ? HKM_ANON_THP : 0);
+		return flags | (hkm_machine_learn().huge ? HKM_ANON_THP : 0);
 	case 1:
 		return flags | HKM_ANON_THP;
 	default:

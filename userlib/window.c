@@ -29,9 +29,9 @@ struct hkm_window hkm_window;
 
 size_t hkm_default_slots(void)
 {
-	const struct hkm_machine *m = hkm_machine_learn();
-	uint64_t space = m->address_space >> HKM_SLOT_SHIFT;
-	uint64_t ram = m->ram + HKM_SLOT_SIZE - 1;
+	struct hkm_machine m = hkm_machine_learn();
+	uint64_t space = m.address_space >> HKM_SLOT_SHIFT;
+	uint64_t ram = m.ram + HKM_SLOT_SIZE - 1;
 	uint64_t nr = (ram >> HKM_SLOT_SHIFT) * 2;
 
 	if (nr > space / 2)

@@ -54,7 +54,7 @@ static void small_pages_are_moved(void)
 static void a_process_without_huge_pages_moves_its_memory(void)
 {
 	check_int(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
-	check(!hkm_machine_learn()->huge);
+	check(!hkm_machine_learn().huge);
 	exchange_for_the_oldest("auto", true);
 	check(!has_vm_flag(hkm_malloc(SLOT), "hg"));
 }
@@ -63,7 +63,7 @@ static void hints_follow_the_machine(void)
 {
 	no_device();
 	check_int(has_vm_flag(hkm_malloc(SLOT), "hg"),
-		  hkm_machine_learn()->huge);
+		  hkm_machine_learn().huge);
 }
 
 /* a kernel that was built without huge pages refuses both */

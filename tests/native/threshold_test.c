@@ -195,7 +195,7 @@ static void and_cancel_out(void)
 static void fresh_slots_are_dear(void)
 {
 	made_up();
-	if (!hkm_machine_learn()->huge)
+	if (!hkm_machine_learn().huge)
 		return;
 	setenv("HAKMEM_POLICY", "dontneed", 1);
 	whale_faults = 1;
