@@ -12,12 +12,14 @@
  */
 #include "group.h"
 #include <sys/syscall.h>
+#include <time.h>
 #include "harness.h"
 
 #define G		"/hkr"
 #define NR_SLOTS	1024	/* more than a page of words */
 #define FAR		1000
 #define MODULE		"modules/plain.ko"
+#define EXPEDITED	"/sys/kernel/rcu_expedited"
 #define MOST		2000	/* allocations in one life, at the very most */
 #define AROUND		10
 
@@ -319,6 +321,7 @@ static int sweep(const struct step *steps, unsigned int nth, struct life *l,
 {
 	unsigned int most = nth + MOST;
 	int ret = 1;
+	fprintf(stderr, "# DBG t %ld\n", (long)time(NULL));
 
 	for (; ret > 0 && nth < most; nth++) {
 		l->a = (struct arena){ .fd = -1 };
@@ -331,6 +334,7 @@ static int sweep(const struct step *steps, unsigned int nth, struct life *l,
 			ret = -1;
 		}
 	}
+	fprintf(stderr, "# DBG %u rounds t %ld\n", s->rounds, (long)time(NULL));
 	printf("# %u allocations failed, %u times a call said so\n", s->rounds,
 	       s->errors);
 	return ret;
@@ -382,6 +386,8 @@ FIXTURE(module)
 FIXTURE_SETUP(module)
 {
 	ASSERT_EQ(0, inject_init());
+	/* an unload waits for RCU again and again */
+	ASSERT_EQ(0, put_setting(EXPEDITED, "1"));
 	self->ko = open(MODULE, O_RDONLY | O_CLOEXEC);
 	ASSERT_LE(0, self->ko);
 	ASSERT_EQ(0, do_unload(NULL));
@@ -392,6 +398,7 @@ FIXTURE_TEARDOWN(module)
 	struct life l = { .ko = self->ko };
 
 	EXPECT_EQ(0, do_load(&l));
+	EXPECT_EQ(0, put_setting(EXPEDITED, "0"));
 	close(self->ko);
 }
 
