@@ -221,6 +221,11 @@ struct hkr_limits {
 
 extern struct hkr_limits hkr_limits;
 
+/* folio.c: folios that are ours */
+struct folio *hkr_folio_alloc(gfp_t gfp, int nid);
+void hkr_folio_leave(struct folio *folio);
+bool hkr_folio_give_up(struct folio *folio);
+
 /* pool.c: folios that no slot holds */
 enum hkr_served {
 	HKR_SERVED_CLEAN,
@@ -240,7 +245,6 @@ enum hkr_served {
 
 int hkr_pool_init(void);
 void hkr_pool_exit(void);
-struct folio *hkr_folio_alloc(gfp_t gfp, int nid);
 struct folio *hkr_pool_take(int nid, enum hkr_served *served);
 void hkr_pool_give(struct folio *folio);
 void hkr_pool_give_clean(struct folio *folio);
@@ -252,8 +256,6 @@ void hkr_pool_hold(int nid, u64 until);
 unsigned long hkr_pool_empty(int nid);
 void hkr_pool_resume(int nid);
 void hkr_pools_kick(void);
-void hkr_folio_leave(struct folio *folio);
-bool hkr_folio_give_up(struct folio *folio);
 
 /* why a zeroing thread that has something to do waits; zero.c */
 enum hkr_pause {

@@ -16,9 +16,7 @@
  * pool_max and frees the rest. Every node that may ever have memory has its pool
  * and its thread from the load on.
  *
- * A folio in the pool has one reference, no mapping and no user. Only this file
- * allocates and frees folios; hkr_pool_stats.live counts those that are ours.
- * A folio with a poisoned page is never zeroed or handed on: it is given up.
+ * A folio in the pool has one reference, no mapping and no user (folio.c).
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -28,7 +26,6 @@
 #include <linux/memcontrol.h>
 #include <linux/nodemask.h>
 #include <linux/nospec.h>
-#include <linux/page-flags.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 
@@ -42,94 +39,6 @@ struct hkr_pool_stats hkr_pool_stats;
 
 struct hkr_pool *hkr_pools[MAX_NUMNODES];
 static atomic_long_t hkr_pooled;	/* folios on the lists of all nodes */
-
-/**
- * hkr_folio_new - a zeroed folio from the buddy allocator
- * @gfp: as for hkr_folio_alloc()
- * @nid: node to prefer
- * @background: for the reserve, while nobody waits
- *
- * Return: the folio, counted as ours, or NULL
- */
-struct folio *hkr_folio_new(gfp_t gfp, int nid, bool background)
-{
-	struct folio *folio;
-	ktime_t start = ktime_get();
-
-	/* __GFP_ZERO costs nothing more where init_on_alloc zeroes anyway */
-	folio = __folio_alloc_node(gfp | __GFP_ZERO, HKR_SLOT_ORDER, nid);
-	if (!folio)
-		return NULL;
-	INIT_LIST_HEAD(&folio->lru);
-	atomic_long_inc(&hkr_pool_stats.live);
-	if (folio_memcg_kmem(folio))
-		atomic_long_inc(&hkr_pool_stats.charged);
-	/* with init_on_free it was zeroed when somebody freed it */
-	if (!want_init_on_free())
-		hkr_count_zeroed(folio_nid(folio), background, start);
-	return folio;
-}
-
-/**
- * hkr_folio_alloc - a zeroed folio for somebody who waits
- * @gfp: HKR_GFP_INLINE or HKR_GFP_REFILL; __GFP_ACCOUNT charges a cgroup
- * @nid: node to prefer
- *
- * Return: the folio, counted as ours, or NULL
- */
-struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
-{
-	return hkr_folio_new(gfp, nid, false);
-}
-
-/* no longer one of ours */
-static void hkr_folio_uncount(struct folio *folio)
-{
-	atomic_long_dec(&hkr_pool_stats.live);
-	if (folio_memcg_kmem(folio))
-		atomic_long_dec(&hkr_pool_stats.charged);
-}
-
-/**
- * hkr_folio_leave - drop our reference: the memory is no longer ours
- * @folio: names it; off every list
- *
- * It reaches the buddy allocator at once or when its last user lets go.
- */
-void hkr_folio_leave(struct folio *folio)
-{
-	if (hkr_is_singles(folio)) {
-		hkr_singles_free(folio);
-		return;
-	}
-	folio->private = NULL;
-	if (hkr_folio_give_up(folio))
-		return;
-	hkr_folio_uncount(folio);
-	folio_put(folio);
-}
-
-/**
- * hkr_folio_give_up - leak a folio with a poisoned page
- * @folio: on no list; single pages are looked at when they are freed
- *
- * Return: true when it had one; our reference is then kept for ever
- */
-bool hkr_folio_give_up(struct folio *folio)
-{
-	unsigned long i;
-
-	if (hkr_is_singles(folio))
-		return false;
-	for (i = 0; i < HKR_SLOT_PAGES; i++)
-		if (unlikely(PageHWPoison(folio_page(folio, i))))
-			break;
-	if (likely(i == HKR_SLOT_PAGES))
-		return false;
-	atomic_long_inc(&hkr_pool_stats.poisoned);
-	hkr_folio_uncount(folio);
-	return true;
-}
 
 static struct folio *hkr_pool_pop(struct hkr_pool *pool, bool clean)
 {

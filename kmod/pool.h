@@ -2,7 +2,7 @@
 #ifndef HKR_POOL_H
 #define HKR_POOL_H
 
-/* What pool.c and zero.c share: a node's lists, and the thread that zeroes. */
+/* What folio.c, pool.c and zero.c share: a node's lists, and the thread that zeroes. */
 
 #include <linux/ktime.h>
 #include <linux/list.h>
@@ -15,7 +15,7 @@
 
 /* what a folio that comes to the dirty list does to the thread */
 enum hkr_zero_state {
-	HKR_ZERO_AWAKE,		/* nothing: it looks again by itself */
+	HKR_ZERO_AWAKE,		/* nothing: it looks again by itself, and may hold a folio */
 	HKR_ZERO_QUIET_WAIT,	/* wakes it when too few are clean */
 	HKR_ZERO_ASLEEP,	/* wakes it */
 };
@@ -43,16 +43,18 @@ struct hkr_pool {
 
 extern struct hkr_pool *hkr_pools[MAX_NUMNODES];
 
-/* pool.c */
+/* folio.c */
 struct folio *hkr_folio_new(gfp_t gfp, int nid, bool background);
+bool hkr_folio_zero(struct folio *folio);
+void hkr_count_zeroed(int nid, bool background, ktime_t start);
+
+/* pool.c */
 struct folio *hkr_pool_zero_one(struct hkr_pool *pool, bool background);
 void hkr_pool_push(struct hkr_pool *pool, struct folio *folio, bool clean);
 long hkr_pool_hold_left(const struct hkr_pool *pool);
 bool hkr_pool_short(struct hkr_pool *pool);
 
 /* zero.c */
-bool hkr_folio_zero(struct folio *folio);
-void hkr_count_zeroed(int nid, bool background, ktime_t start);
 void hkr_zero_init(struct hkr_pool *pool);
 int hkr_zero_start(struct hkr_pool *pool);
 void hkr_zero_stop(struct hkr_pool *pool);

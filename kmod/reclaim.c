@@ -181,7 +181,12 @@ static unsigned long hkr_tick_views(unsigned long clean)
 static void hkr_tick(struct work_struct *work)
 {
 	unsigned long clean, dirty, idle, orphans;
-	bool zeroing;
+	/*
+	 * Before anything is counted: the clean list is about to grow, which
+	 * owners are shown, and a folio that is being zeroed is on no list. The
+	 * last tick for a while must find it there.
+	 */
+	bool zeroing = hkr_zero_pending();
 
 	orphans = hkr_orphans_retry();
 	idle = hkr_tick_shared();
@@ -189,8 +194,6 @@ static void hkr_tick(struct work_struct *work)
 	idle += hkr_tick_views(clean);
 	WRITE_ONCE(hkr_idle_total, idle);
 
-	/* the clean list is about to grow, and the owners are shown its length */
-	zeroing = hkr_zero_pending();
 	if (idle || orphans || zeroing || hkr_shares())
 		hkr_tick_epochs = 1;
 	else

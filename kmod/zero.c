@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Zeroing: 2 MiB at a time, in line or by a thread of each node.
+ * Zeroing in the background: 2 MiB at a time, by a thread of each node.
  *
  * What one process wrote is zeroed once before another one sees it. The thread
  * does that ahead of time, so that the next owner need not wait; it saves no
@@ -48,7 +48,6 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/freezer.h>
-#include <linux/highmem.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
@@ -59,7 +58,6 @@
 
 #include "hkr.h"
 #include "pool.h"
-#include "trace.h"
 
 #define HKR_ZERO_QUIET		max(msecs_to_jiffies(20), 1UL)
 #define HKR_ZERO_LOW_MIN	8UL	/* folios: a burst in any pool */
@@ -95,53 +93,6 @@ struct hkr_zeroer {
 	unsigned long compact_at;	/* jiffies; not before */
 };
 
-/* ---- a folio ---- */
-
-/**
- * hkr_count_zeroed - 2 MiB were zeroed, by us or for us
- * @nid: node of the memory
- * @background: while nobody waited
- * @start: when it began
- */
-void hkr_count_zeroed(int nid, bool background, ktime_t start)
-{
-	u64 ns = ktime_to_ns(ktime_sub(ktime_get(), start));
-
-	if (background) {
-		atomic64_add(HKR_SLOT_SIZE, &hkr_pool_stats.background_bytes);
-		atomic64_add(ns, &hkr_pool_stats.background_ns);
-	} else {
-		atomic64_add(HKR_SLOT_SIZE, &hkr_pool_stats.inline_bytes);
-		atomic64_add(ns, &hkr_pool_stats.inline_ns);
-	}
-	trace_hkr_zero(nid, background, ns);
-}
-
-/**
- * hkr_folio_zero - zero a folio that others have written
- * @folio: on no list
- *
- * Return: false when a page is poisoned: the folio was given up
- */
-bool hkr_folio_zero(struct folio *folio)
-{
-	unsigned long i;
-
-	might_sleep();
-	/* reclaim frees, it never zeroes */
-	WARN_ON_ONCE(current->flags & PF_MEMALLOC);
-	if (hkr_folio_give_up(folio))
-		return false;
-	for (i = 0; i < HKR_SLOT_PAGES; i++) {
-		clear_highpage(folio_page(folio, i));
-		if (i % 16 == 15)
-			cond_resched();
-	}
-	folio_clear_dirty(folio);
-	folio_clear_referenced(folio);
-	return true;
-}
-
 /* ---- marks: when there is something to do ---- */
 
 static unsigned long hkr_zero_high(void)
@@ -175,6 +126,10 @@ static bool hkr_zero_due(const struct hkr_pool *pool)
 
 /**
  * hkr_zero_pending - is a thread to zero something, now or soon
+ *
+ * A folio that a thread has in its hands is on no list: it is on one again
+ * before the thread, under the lock, says that it sleeps. So where nothing is
+ * pending, whoever counts the lists after this finds it.
  */
 bool hkr_zero_pending(void)
 {
@@ -182,8 +137,11 @@ bool hkr_zero_pending(void)
 	bool pending = false;
 
 	mutex_lock(&hkr_zero_lock);
-	list_for_each_entry(pool, &hkr_zeroers, link)
-		pending |= hkr_zero_due(pool);
+	list_for_each_entry(pool, &hkr_zeroers, link) {
+		spin_lock(&pool->lock);
+		pending |= hkr_zero_due(pool) || pool->state == HKR_ZERO_AWAKE;
+		spin_unlock(&pool->lock);
+	}
 	mutex_unlock(&hkr_zero_lock);
 	return pending;
 }

@@ -215,21 +215,25 @@ static long misc_reclaimable(void)
 	return pages;
 }
 
-/* what is reported is all of the pool, whatever that is by then */
+/*
+ * What is reported is all of the pool, whatever that is by then; and once the
+ * zeroing thread has none of it in its hands, so that nothing is to come.
+ */
 static bool pool_is_reclaimable(void)
 {
-	long depth = -1;
+	long live = -1;
 	int i;
 
 	for (i = 0; i < 2000; i++) {
-		depth = sysfs("pool_depth");
-		if (misc_reclaimable() == depth * (long)(SLOT / PAGE) &&
-		    depth == sysfs("pool_depth"))
+		live = sysfs("live_folios");
+		if (live == sysfs("pool_depth") &&
+		    misc_reclaimable() == live * (long)(SLOT / PAGE) &&
+		    live == sysfs("live_folios"))
 			return true;
 		usleep(10000);
 	}
 	printf("# reclaimable: %ld pages, of %ld folios\n", misc_reclaimable(),
-	       depth);
+	       live);
 	return false;
 }
 
@@ -242,7 +246,7 @@ TEST(what_reclaim_took_is_no_longer_available)
 	ASSERT_EQ(0, handout(&a, NR, COMMIT));
 	arena_close(&a);
 	ASSERT_TRUE(nothing_leaked());
-	ASSERT_LE(NR, sysfs("pool_depth"));
+	ASSERT_LE(NR, sysfs("live_folios"));
 	ASSERT_TRUE(pool_is_reclaimable());
 	drain_pool(1);
 	EXPECT_TRUE(pool_is_reclaimable());

@@ -322,7 +322,7 @@ static void *spin(void *arg)
 	return NULL;
 }
 
-/* how often the other processor is told when 8 slots go, @step apart */
+/* how often the other processor is told when 8 slots go, @step apart; 0: not all went */
 static int flushes(struct arena *a, int step)
 {
 	char filter[64];
@@ -344,11 +344,13 @@ static int flushes(struct arena *a, int step)
 		 (int)syscall(SYS_gettid));
 	if (trace_on("tlb/tlb_flush", filter))
 		return -3;
-	if (shrink(8, &s) || s.freed != 8)
-		return -4;
+	n = shrink(8, &s);
 	trace_off("tlb/tlb_flush");
+	if (n)
+		return -4;
 	n = trace_each("tlb_flush", "", NULL, NULL);
-	return n;
+	/* one that somebody else looked at just then is left for the next call */
+	return s.freed == 8 ? n : 0;
 }
 
 TEST_F(scan, unmaps_neighbours_together)
