@@ -34,7 +34,7 @@ const struct hkm_front hkm_front = {
 
 void *hkm_malloc(size_t size)
 {
-	return family_malloc(size);
+	return family_malloc(size, CALLER);
 }
 
 void hkm_free(void *ptr)
@@ -65,42 +65,42 @@ void hkm_free_aligned_sized(void *ptr, size_t align, size_t size)
 
 void *hkm_calloc(size_t nr, size_t size)
 {
-	return family_calloc(nr, size);
+	return family_calloc(nr, size, CALLER);
 }
 
 void *hkm_realloc(void *ptr, size_t size)
 {
-	return family_realloc(ptr, size);
+	return family_realloc(ptr, size, CALLER);
 }
 
 void *hkm_reallocarray(void *ptr, size_t nr, size_t size)
 {
-	return family_reallocarray(ptr, nr, size);
+	return family_reallocarray(ptr, nr, size, CALLER);
 }
 
 void *hkm_memalign(size_t align, size_t size)
 {
-	return family_memalign(align, size);
+	return family_memalign(align, size, CALLER);
 }
 
 void *hkm_aligned_alloc(size_t align, size_t size)
 {
-	return family_memalign(align, size);
+	return family_memalign(align, size, CALLER);
 }
 
 int hkm_posix_memalign(void **ptr, size_t align, size_t size)
 {
-	return family_posix_memalign(ptr, align, size);
+	return family_posix_memalign(ptr, align, size, CALLER);
 }
 
 void *hkm_valloc(size_t size)
 {
-	return family_valloc(size);
+	return family_valloc(size, CALLER);
 }
 
 void *hkm_pvalloc(size_t size)
 {
-	return family_pvalloc(size);
+	return family_pvalloc(size, CALLER);
 }
 
 size_t hkm_malloc_usable_size(void *ptr)

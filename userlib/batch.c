@@ -31,6 +31,7 @@
 #include "heap.h"
 #include "probes.h"
 #include "run.h"
+#include "sites.h"
 #include "source.h"
 #include "supply.h"
 #include "threshold.h"
@@ -156,7 +157,7 @@ int hkm_alloc_batch(void **ptrs, size_t n, size_t size)
 	if (n && hkm_heap_wants_whale(size))
 		got = alloc_whales(ptrs, n, size);
 	for (; got < n; got++) {
-		ptrs[got] = hkm_heap_malloc(size);
+		ptrs[got] = hkm_heap_malloc(size, NULL);
 		if (!ptrs[got])
 			break;
 	}
@@ -199,7 +200,11 @@ static void free_sorted(void **ptrs, size_t n)
 	struct hkm_run run = { 0 };
 
 	for (size_t i = 0; i < n; i++) {
-		struct hkm_run next = hkm_run_take_back(ptrs[i], "free_batch");
+		struct hkm_run next;
+
+		/* What several places had is nobody's. */
+		hkm_site_take(ptrs[i]);
+		next = hkm_run_take_back(ptrs[i], "free_batch");
 
 		if (may_join(&run, &next, most)) {
 			run.nr += next.nr;

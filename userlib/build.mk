@@ -32,6 +32,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/report.c	\
 	userlib/resize.c	\
 	userlib/ring.c		\
+	userlib/sites.c		\
 	userlib/source.c	\
 	userlib/supply.c	\
 	userlib/sys.c		\

@@ -108,6 +108,8 @@ uint64_t hkm_lane_sum_idle(void)
 /* ---- words ------------------------------------------------------------------ */
 
 #define WORD_MASK (HKM_RUN_MAX - 1)
+#define SITE_BITS (2 * HKM_RUN_BITS + HKM_RUN_SITE_SHIFT)
+#define SITE_MASK ((uint64_t)HKM_RUN_SITES << SITE_BITS)
 
 static inline uint64_t pack(size_t first, size_t nr, unsigned int flags)
 {
@@ -201,9 +203,29 @@ static inline bool is_better(size_t i, size_t than)
 	return read_once(&order) == HKM_HOT_FIRST ? a > b : a < b;
 }
 
-/* The run of exactly @nr slots at home that comes first in the order. */
-static bool get_at_home(size_t home, size_t nr, size_t lowest,
-			struct hkm_run *run)
+/**
+ * struct wanted - what a run must be like
+ * @nr: slots
+ * @lowest: slot
+ * @mask: bits of the word that are looked at
+ * @bits: how they must be
+ */
+struct wanted {
+	size_t nr;
+	size_t lowest;
+	uint64_t mask;
+	uint64_t bits;
+};
+
+static always_inline bool suits(const struct wanted *want, uint64_t word)
+{
+	return first_of(word) >= want->lowest &&
+	       (word & want->mask) == want->bits;
+}
+
+/* The run of exactly @want->nr slots at home that comes first in the order. */
+static always_inline bool get_at_home(size_t home, const struct wanted *want,
+				      struct hkm_run *run)
 {
 	size_t best = MAX_ENTRIES;
 	uint64_t word = 0;
@@ -211,17 +233,17 @@ static bool get_at_home(size_t home, size_t nr, size_t lowest,
 	for (size_t i = home; i < home + LINE; i++) {
 		uint64_t w = read_once(&words[i]);
 
-		if (nr_of(w) == nr && first_of(w) >= lowest &&
+		if (nr_of(w) == want->nr && suits(want, w) &&
 		    (best == MAX_ENTRIES || is_better(i, best))) {
 			best = i;
 			word = w;
 		}
 	}
-	return best < MAX_ENTRIES && take(best, word, nr, run);
+	return best < MAX_ENTRIES && take(best, word, want->nr, run);
 }
 
-/* The smallest run that holds @nr slots; among equals as the order says. */
-static size_t find_best(size_t nr, size_t lowest, uint64_t *word)
+/* The smallest run that will do; among equals as the order says. */
+static size_t find_best(const struct wanted *want, uint64_t *word)
 {
 	size_t nr_words = read_once(&filled);
 	size_t best = MAX_ENTRIES, best_nr = HKM_RUN_MAX;
@@ -230,8 +252,8 @@ static size_t find_best(size_t nr, size_t lowest, uint64_t *word)
 		uint64_t w = read_once(&words[i]);
 		size_t have = nr_of(w);
 
-		if (have < nr || have > best_nr || first_of(w) < lowest ||
-		    (read_once(&whole) && have > nr))
+		if (have < want->nr || have > best_nr || !suits(want, w) ||
+		    (read_once(&whole) && have > want->nr))
 			continue;
 		if (have == best_nr && !is_better(i, best))
 			continue;
@@ -254,25 +276,54 @@ static void join_early(struct hkm_lane *lane)
 	hkm_cache_merge();
 }
 
-bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run)
+static bool get_anywhere(const struct wanted *want, struct hkm_run *run)
 {
-	struct hkm_lane *lane = hkm_lane();
-	size_t cap = read_once(&capacity);
 	uint64_t word;
 
-	if (likely(cap) &&
-	    likely(get_at_home(home_of(lane, cap), nr, lowest, run)))
-		return true;
-	join_early(lane);
 	for (int tries = 0; tries < TRIES; tries++) {
-		size_t i = find_best(nr, lowest, &word);
+		size_t i = find_best(want, &word);
 
 		if (i == MAX_ENTRIES)
 			break;
-		if (take(i, word, nr, run))
+		if (take(i, word, want->nr, run))
 			return true;
 	}
 	return false;
+}
+
+static always_inline bool get(const struct wanted *want, struct hkm_run *run)
+{
+	struct hkm_lane *lane = hkm_lane();
+	size_t cap = read_once(&capacity);
+
+	if (likely(cap) &&
+	    likely(get_at_home(home_of(lane, cap), want, run)))
+		return true;
+	join_early(lane);
+	return get_anywhere(want, run);
+}
+
+bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run)
+{
+	const struct wanted any = { .nr = nr, .lowest = lowest };
+
+	return get(&any, run);
+}
+
+bool hkm_cache_get_of(unsigned int site, size_t nr, size_t lowest,
+		      struct hkm_run *run)
+{
+	struct wanted want = {
+		.nr = nr,
+		.lowest = lowest,
+		.mask = SITE_MASK,
+		.bits = (uint64_t)site << SITE_BITS,
+	};
+
+	if (get(&want, run))
+		return true;
+	want.bits = 0;
+	return get_anywhere(&want, run);
 }
 
 bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run)
@@ -552,6 +603,7 @@ bool hkm_cache_merge(void)
 		size_t end = first_of(found[a].word) + nr_of(found[a].word);
 
 		if (end == first_of(found[b].word) && end != read_once(&border) &&
+		    !((found[a].word ^ found[b].word) & SITE_MASK) &&
 		    join(&found[a], &found[b], &homeless))
 			joined = true;
 		else

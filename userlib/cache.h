@@ -26,6 +26,10 @@
 #define HKM_RUN_ZERO	(1U << 0)	/* reads as zeroes */
 #define HKM_RUN_PINNED	(1U << 1)	/* not to be evicted */
 
+/* Above the flags, whose the run is: a site's (sites.h) from 1 on, or nobody's. */
+#define HKM_RUN_SITE_SHIFT 8
+#define HKM_RUN_SITES	255U
+
 struct hkm_run {
 	size_t first;		/* slot of the window */
 	size_t nr;
@@ -119,6 +123,13 @@ bool hkm_cache_put(const struct hkm_run *run, uint64_t now_ms);
  * larger one where there is none. None below slot @lowest.
  */
 bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run);
+
+/*
+ * hkm_cache_get_of - the same of the runs of @site, else of nobody's. Runs of two
+ * sites are never joined
+ */
+bool hkm_cache_get_of(unsigned int site, size_t nr, size_t lowest,
+		      struct hkm_run *run);
 
 /* hkm_cache_get_at - take the @nr slots from @first on, where a run begins there */
 bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run);

@@ -8,6 +8,8 @@
  * says who serves what is not a whale, and is otherwise these functions.
  *
  * What is on the way of a small block is one comparison and a jump.
+ *
+ * @caller is where the front's function returns to, CALLER there.
  */
 
 #include <errno.h>
@@ -15,9 +17,12 @@
 #include <stdint.h>
 #include <unistd.h>
 
+#include "compiler.h"
 #include "heap.h"
 #include "threshold.h"
 #include "window.h"
+
+#define CALLER __builtin_return_address(0)
 
 /* Round up to pages: libc's meaning of pvalloc(). */
 static inline bool whole_pages(size_t *size)
@@ -36,14 +41,14 @@ static inline void *no_memory(void)
 	return NULL;
 }
 
-static inline void *family_malloc(size_t size)
+static inline void *family_malloc(size_t size, const void *caller)
 {
 	if (likely(size < read_once(&hkm_threshold)))
 		return hkm_next.malloc(size);
-	return hkm_heap_malloc(size);
+	return hkm_heap_malloc(size, caller);
 }
 
-static inline void *family_calloc(size_t nr, size_t each)
+static inline void *family_calloc(size_t nr, size_t each, const void *caller)
 {
 	size_t size;
 
@@ -51,41 +56,44 @@ static inline void *family_calloc(size_t nr, size_t each)
 		return no_memory();
 	if (likely(size < read_once(&hkm_threshold)))
 		return hkm_next.calloc(nr, each);
-	return hkm_heap_calloc(size);
+	return hkm_heap_calloc(size, caller);
 }
 
-static inline void *family_realloc(void *ptr, size_t size)
+static inline void *family_realloc(void *ptr, size_t size, const void *caller)
 {
 	if (likely(size < read_once(&hkm_threshold)) && !hkm_window_has(ptr))
 		return hkm_next.realloc(ptr, size);
-	return hkm_heap_realloc(ptr, size);
+	return hkm_heap_realloc(ptr, size, caller);
 }
 
-static inline void *family_reallocarray(void *ptr, size_t nr, size_t each)
+static inline void *family_reallocarray(void *ptr, size_t nr, size_t each,
+				        const void *caller)
 {
 	size_t size;
 
 	if (unlikely(__builtin_mul_overflow(nr, each, &size)))
 		return no_memory();
-	return family_realloc(ptr, size);
+	return family_realloc(ptr, size, caller);
 }
 
-static inline void *family_memalign(size_t align, size_t size)
+static inline void *family_memalign(size_t align, size_t size,
+				    const void *caller)
 {
 	if (likely(size < read_once(&hkm_threshold)) || align > HKM_WHALE_MIN)
 		return hkm_next.memalign(align, size);
-	return hkm_heap_memalign(align, size);
+	return hkm_heap_memalign(align, size, caller);
 }
 
 /* errno is not how this one reports, so it is kept */
-static inline int family_posix_memalign(void **ptr, size_t align, size_t size)
+static inline int family_posix_memalign(void **ptr, size_t align, size_t size,
+					const void *caller)
 {
 	int saved = errno;
 	void *block;
 
 	if (!align || align & (align - 1) || align % sizeof(void *))
 		return EINVAL;
-	block = family_memalign(align, size);
+	block = family_memalign(align, size, caller);
 	errno = saved;
 	if (!block)
 		return ENOMEM;
@@ -93,16 +101,16 @@ static inline int family_posix_memalign(void **ptr, size_t align, size_t size)
 	return 0;
 }
 
-static inline void *family_valloc(size_t size)
+static inline void *family_valloc(size_t size, const void *caller)
 {
-	return family_memalign((size_t)sysconf(_SC_PAGESIZE), size);
+	return family_memalign((size_t)sysconf(_SC_PAGESIZE), size, caller);
 }
 
-static inline void *family_pvalloc(size_t size)
+static inline void *family_pvalloc(size_t size, const void *caller)
 {
 	if (!whole_pages(&size))
 		return no_memory();
-	return family_valloc(size);
+	return family_valloc(size, caller);
 }
 
 static inline size_t family_usable_size(void *ptr)

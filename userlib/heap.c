@@ -21,6 +21,7 @@
 #include "lock.h"
 #include "low.h"
 #include "machine.h"
+#include "sites.h"
 #include "sys.h"
 #include "threshold.h"
 #include "trimmer.h"
@@ -91,6 +92,7 @@ static const struct mode *read_environment(struct hkm_config *cfg)
 						    order_words, 0);
 	cfg->capacity = (enum hkm_capacity)hkm_env_choice("HAKMEM_CAPACITY",
 							  capacity_words, 0);
+	cfg->sites = hkm_env_flag("HAKMEM_SITES");
 	return mode;
 }
 
@@ -206,13 +208,16 @@ static cold void *alloc_whale_again(size_t size, unsigned int flags)
 	return hkm_whale_alloc(size, flags);
 }
 
-static void *alloc_whale(size_t size, unsigned int flags)
+/* @site is a constant 0 wherever time matters. */
+static always_inline void *alloc_whale(unsigned int site, size_t size,
+				       unsigned int flags)
 {
 	void *ptr;
 
 	if (unlikely(!hkm_whale_is_open()))
 		open_unasked();
-	ptr = hkm_whale_alloc(size, flags);
+	ptr = site ? hkm_whale_alloc_for(site, size, flags) :
+		     hkm_whale_alloc(size, flags);
 	return likely(ptr) ? ptr : alloc_whale_again(size, flags);
 }
 
@@ -226,31 +231,32 @@ static cold void *alloc_elsewhere(size_t align, size_t size)
 	return ptr;
 }
 
-static void *malloc_whale(size_t size)
+static always_inline void *malloc_whale(unsigned int site, size_t size)
 {
 	void *ptr;
 
 	do {
-		ptr = alloc_whale(size, 0);
+		ptr = alloc_whale(site, size, 0);
 		if (unlikely(!ptr))
 			ptr = alloc_elsewhere(HKM_SLOT_SIZE, size);
 	} while (unlikely(!ptr) && hkm_low_memory(size));
 	return likely(ptr) ? ptr : no_memory();
 }
 
-static void *calloc_whale(size_t size)
+static always_inline void *calloc_whale(unsigned int site, size_t size)
 {
 	void *ptr;
 
 	do {
-		ptr = alloc_whale(size, HKM_WHALE_ZERO);
+		ptr = alloc_whale(site, size, HKM_WHALE_ZERO);
 		if (unlikely(!ptr))
 			ptr = hkm_next.calloc(1, size);
 	} while (unlikely(!ptr) && hkm_low_memory(size));
 	return likely(ptr) ? ptr : no_memory();
 }
 
-static void *memalign_whale(size_t align, size_t size)
+static always_inline void *memalign_whale(unsigned int site, size_t align,
+					  size_t size)
 {
 	unsigned int flags = 0;
 	void *ptr;
@@ -262,15 +268,18 @@ static void *memalign_whale(size_t align, size_t size)
 	if (align > HKM_SLOT_SIZE / 2)
 		flags |= HKM_WHALE_ALIGNED;
 	do {
-		ptr = alloc_whale(size, flags);
+		ptr = alloc_whale(site, size, flags);
 		if (unlikely(!ptr))
 			ptr = alloc_elsewhere(align, size);
 	} while (unlikely(!ptr) && hkm_low_memory(size));
 	return likely(ptr) ? ptr : no_memory();
 }
 
-/* While thresholds are rated: all that may be a whale comes here, and is measured. */
-static cold void *malloc_rated(size_t size)
+/*
+ * The slow way, for all that may be a whale while more than its size matters: it is
+ * measured while thresholds are rated, and has a site where sites are on.
+ */
+static cold void *malloc_slowly(size_t size, const void *caller)
 {
 	struct hkm_rated op;
 	void *ptr;
@@ -278,12 +287,12 @@ static cold void *malloc_rated(size_t size)
 	find_threshold();
 	hkm_threshold_begin(&op, size);
 	ptr = size < hkm_threshold_now() ? hkm_next.malloc(size) :
-					   malloc_whale(size);
+					   malloc_whale(hkm_site(caller), size);
 	hkm_threshold_end(&op, ptr, size);
 	return ptr;
 }
 
-static cold void *calloc_rated(size_t size)
+static cold void *calloc_slowly(size_t size, const void *caller)
 {
 	struct hkm_rated op;
 	void *ptr;
@@ -291,66 +300,68 @@ static cold void *calloc_rated(size_t size)
 	find_threshold();
 	hkm_threshold_begin(&op, size);
 	ptr = size < hkm_threshold_now() ? hkm_next.calloc(1, size) :
-					   calloc_whale(size);
+					   calloc_whale(hkm_site(caller), size);
 	hkm_threshold_end(&op, ptr, size);
 	return ptr;
 }
 
-static cold void *memalign_rated(size_t align, size_t size)
+static cold void *memalign_slowly(size_t align, size_t size, const void *caller)
 {
 	struct hkm_rated op;
 	void *ptr;
 
 	find_threshold();
 	hkm_threshold_begin(&op, size);
-	ptr = size < hkm_threshold_now() ? hkm_next.memalign(align, size) :
-					   memalign_whale(align, size);
+	if (size < hkm_threshold_now())
+		ptr = hkm_next.memalign(align, size);
+	else
+		ptr = memalign_whale(hkm_site(caller), align, size);
 	hkm_threshold_end(&op, ptr, size);
 	return ptr;
 }
 
-void *hkm_heap_malloc(size_t size)
+void *hkm_heap_malloc(size_t size, const void *caller)
 {
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (unlikely(!hkm_threshold_is_fixed()))
-		return malloc_rated(size);
+		return malloc_slowly(size, caller);
 	if (unlikely(size < read_once(&hkm_threshold)))
 		return hkm_next.malloc(size);
-	return malloc_whale(size);
+	return malloc_whale(0, size);
 }
 
-void *hkm_heap_calloc(size_t size)
+void *hkm_heap_calloc(size_t size, const void *caller)
 {
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (unlikely(!hkm_threshold_is_fixed()))
-		return calloc_rated(size);
+		return calloc_slowly(size, caller);
 	if (unlikely(size < read_once(&hkm_threshold)))
 		return hkm_next.calloc(1, size);
-	return calloc_whale(size);
+	return calloc_whale(0, size);
 }
 
-void *hkm_heap_memalign(size_t align, size_t size)
+void *hkm_heap_memalign(size_t align, size_t size, const void *caller)
 {
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (unlikely(!hkm_threshold_is_fixed()))
-		return memalign_rated(align, size);
+		return memalign_slowly(align, size, caller);
 	if (unlikely(size < read_once(&hkm_threshold)))
 		return hkm_next.memalign(align, size);
-	return memalign_whale(align, size);
+	return memalign_whale(0, align, size);
 }
 
 /* A block of any size for realloc(), which keeps the old one if it fails. */
-static void *alloc_any(size_t size)
+static void *alloc_any(size_t size, const void *caller)
 {
 	if (size < hkm_threshold_now())
 		return hkm_next.malloc(size);
-	return hkm_heap_malloc(size);
+	return hkm_heap_malloc(size, caller);
 }
 
-static void *realloc_whale(void *old, size_t size)
+static void *realloc_whale(void *old, size_t size, const void *caller)
 {
 	size_t room = hkm_whale_size(old, "realloc");
 	void *ptr;
@@ -367,7 +378,7 @@ static void *realloc_whale(void *old, size_t size)
 		if (ptr)
 			return ptr;
 	}
-	ptr = alloc_any(size);
+	ptr = alloc_any(size, caller);
 	if (!ptr)
 		return NULL;
 	memcpy(ptr, old, size < room ? size : room);
@@ -376,7 +387,7 @@ static void *realloc_whale(void *old, size_t size)
 }
 
 /* A block of the next allocator that grows into a whale. */
-static void *realloc_into_whale(void *old, size_t size)
+static void *realloc_into_whale(void *old, size_t size, const void *caller)
 {
 	size_t room;
 	void *ptr;
@@ -384,8 +395,9 @@ static void *realloc_into_whale(void *old, size_t size)
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (!old)
-		return hkm_heap_malloc(size);
-	ptr = size >= hkm_threshold_now() ? alloc_whale(size, 0) : NULL;
+		return hkm_heap_malloc(size, caller);
+	ptr = size >= hkm_threshold_now() ?
+	      alloc_whale(hkm_site(caller), size, 0) : NULL;
 	if (!ptr)
 		return hkm_next.realloc(old, size);
 	room = hkm_next.usable_size(old);
@@ -394,45 +406,58 @@ static void *realloc_into_whale(void *old, size_t size)
 	return ptr;
 }
 
-static void *realloc_any(void *old, size_t size)
+static void *realloc_any(void *old, size_t size, const void *caller)
 {
-	return hkm_window_has(old) ? realloc_whale(old, size) :
-				     realloc_into_whale(old, size);
+	return hkm_window_has(old) ? realloc_whale(old, size, caller) :
+				     realloc_into_whale(old, size, caller);
 }
 
-static cold void *realloc_rated(void *old, size_t size)
+/* What is left where a whale was is nobody's; one that has moved is its last caller's. */
+static void *realloc_sited(void *old, size_t size, const void *caller)
+{
+	unsigned int site = hkm_window_has(old) ? hkm_site_take(old) : 0;
+	void *ptr = realloc_any(old, size, caller);
+
+	if (hkm_window_has(ptr))
+		hkm_site_set(ptr, hkm_site(caller));
+	else if (!ptr && size && site)
+		hkm_site_set(old, site);
+	return ptr;
+}
+
+static cold void *realloc_slowly(void *old, size_t size, const void *caller)
 {
 	struct hkm_rated op;
 	void *ptr;
 
 	find_threshold();
 	hkm_threshold_begin(&op, size);
-	ptr = realloc_any(old, size);
+	ptr = realloc_sited(old, size, caller);
 	hkm_threshold_end(&op, ptr, size);
 	return ptr;
 }
 
-void *hkm_heap_realloc(void *old, size_t size)
+void *hkm_heap_realloc(void *old, size_t size, const void *caller)
 {
 	if (unlikely(!hkm_threshold_is_fixed()))
-		return realloc_rated(old, size);
-	return realloc_any(old, size);
+		return realloc_slowly(old, size, caller);
+	return realloc_any(old, size, NULL);
 }
 
-static cold void free_rated(void *ptr)
+static cold void free_slowly(void *ptr)
 {
 	size_t size = hkm_whale_size(ptr, "free");
 	struct hkm_rated op;
 
 	hkm_threshold_begin(&op, size);
-	hkm_whale_free(ptr, "free");
+	hkm_whale_free_sited(ptr, "free");
 	hkm_threshold_end(&op, NULL, size);
 }
 
 void hkm_heap_free(void *ptr)
 {
-	if (hkm_threshold_is_rating())
-		free_rated(ptr);
+	if (unlikely(!hkm_threshold_is_fixed()))
+		free_slowly(ptr);
 	else
 		hkm_whale_free(ptr, "free");
 }
@@ -480,6 +505,8 @@ void hkm_heap_print_stats(void)
 
 void hkm_set_limit(size_t bytes)
 {
+	if (!hkm_whale_is_open())
+		open_unasked();
 	hkm_whale_set_limit(bytes);
 }
 

@@ -51,10 +51,11 @@ extern const struct hkm_front hkm_front;
 /*
  * hkm_heap_malloc, _calloc, _memalign - a block of @size bytes, a whale where
  * that can be had. @align is at most a slot; not a power of two: the next one.
+ * @caller is where the program is told of it, or NULL (sites.h).
  */
-void *hkm_heap_malloc(size_t size);
-void *hkm_heap_calloc(size_t size);
-void *hkm_heap_memalign(size_t align, size_t size);
+void *hkm_heap_malloc(size_t size, const void *caller);
+void *hkm_heap_calloc(size_t size, const void *caller);
+void *hkm_heap_memalign(size_t align, size_t size, const void *caller);
 
 /*
  * hkm_heap_wants_whale - are blocks of @size bytes whales, and may be had without
@@ -63,7 +64,7 @@ void *hkm_heap_memalign(size_t align, size_t size);
 bool hkm_heap_wants_whale(size_t size);
 
 /* hkm_heap_realloc - where @ptr or the new block is a whale */
-void *hkm_heap_realloc(void *ptr, size_t size);
+void *hkm_heap_realloc(void *ptr, size_t size, const void *caller);
 
 /* hkm_heap_free, _usable_size - of a pointer into the window; abort on a wild one */
 void hkm_heap_free(void *ptr);

@@ -264,9 +264,9 @@ __attribute__((constructor)) static void start(void)
 
 /* ---- what is exported -------------------------------------------------------- */
 
-static cold void *slow_malloc(size_t size)
+static cold void *slow_malloc(size_t size, const void *caller)
 {
-	return is_ready() ? family_malloc(size) :
+	return is_ready() ? family_malloc(size, caller) :
 			    early_memalign(EARLY_HEAD, size);
 }
 
@@ -274,7 +274,7 @@ EXPORT void *malloc(size_t size)
 {
 	if (likely(size < read_once(&hkm_threshold)))
 		return hkm_next.malloc(size);
-	return slow_malloc(size);
+	return slow_malloc(size, CALLER);
 }
 
 static cold void slow_free(void *ptr)
@@ -311,7 +311,7 @@ EXPORT void free_aligned_sized(void *ptr, size_t align, size_t size)
 EXPORT void *calloc(size_t nr, size_t size)
 {
 	if (likely(is_ready()))
-		return family_calloc(nr, size);
+		return family_calloc(nr, size, CALLER);
 	return __builtin_mul_overflow(nr, size, &size) ?
 	       NULL : early_memalign(EARLY_HEAD, size);
 }
@@ -331,45 +331,46 @@ static cold void *early_realloc(void *ptr, size_t size)
 EXPORT void *realloc(void *ptr, size_t size)
 {
 	if (likely(is_ready()))
-		return family_realloc(ptr, size);
+		return family_realloc(ptr, size, CALLER);
 	return early_realloc(ptr, size);
 }
 
 EXPORT void *reallocarray(void *ptr, size_t nr, size_t size)
 {
 	if (likely(is_ready()))
-		return family_reallocarray(ptr, nr, size);
+		return family_reallocarray(ptr, nr, size, CALLER);
 	return __builtin_mul_overflow(nr, size, &size) ?
 	       NULL : early_realloc(ptr, size);
 }
 
 EXPORT void *memalign(size_t align, size_t size)
 {
-	return likely(is_ready()) ? family_memalign(align, size) :
+	return likely(is_ready()) ? family_memalign(align, size, CALLER) :
 				    early_memalign(align, size);
 }
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
-	return memalign(align, size);
+	return likely(is_ready()) ? family_memalign(align, size, CALLER) :
+				    early_memalign(align, size);
 }
 
 EXPORT int posix_memalign(void **ptr, size_t align, size_t size)
 {
 	if (likely(is_ready()))
-		return family_posix_memalign(ptr, align, size);
+		return family_posix_memalign(ptr, align, size, CALLER);
 	*ptr = early_memalign(align, size);
 	return *ptr ? 0 : ENOMEM;
 }
 
 EXPORT void *valloc(size_t size)
 {
-	return is_ready() ? family_valloc(size) : NULL;
+	return is_ready() ? family_valloc(size, CALLER) : NULL;
 }
 
 EXPORT void *pvalloc(size_t size)
 {
-	return is_ready() ? family_pvalloc(size) : NULL;
+	return is_ready() ? family_pvalloc(size, CALLER) : NULL;
 }
 
 EXPORT size_t malloc_usable_size(void *ptr)

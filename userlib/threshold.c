@@ -45,6 +45,7 @@
 #include "lock.h"
 #include "machine.h"
 #include "run.h"
+#include "sites.h"
 #include "source.h"
 #include "sys.h"
 #include "threshold.h"
@@ -231,7 +232,9 @@ static void fix(size_t size)
 {
 	write_once(&in_force, size);
 	write_once(&hkm_threshold, size);
-	write_once(&hkm_threshold_state, HKM_THRESHOLD_FIXED);
+	write_once(&hkm_threshold_state, hkm_sites_are_on() ?
+					 HKM_THRESHOLD_SITES :
+					 HKM_THRESHOLD_FIXED);
 	put_free_back();
 }
 

@@ -49,6 +49,7 @@ extern size_t hkm_threshold;
 enum hkm_threshold_state {
 	HKM_THRESHOLD_UNSET,	/* the environment has not been read */
 	HKM_THRESHOLD_RATING,
+	HKM_THRESHOLD_SITES,	/* fixed, but who asks for a whale matters (sites.h) */
 	HKM_THRESHOLD_FIXED,	/* hkm_threshold is all there is to know */
 };
 

@@ -29,6 +29,7 @@
 #include "pack.h"
 #include "probes.h"
 #include "run.h"
+#include "sites.h"
 #include "source.h"
 #include "supply.h"
 #include "sys.h"
@@ -242,17 +243,35 @@ static size_t lowest_for(unsigned int flags)
 	return flags & HKM_WHALE_ANON ? hkm_source_border : 0;
 }
 
+static always_inline void *hit(const struct hkm_run *run, size_t size,
+			       unsigned int flags)
+{
+	void *whale;
+
+	hkm_lane_add(&hkm_lane()->hits, 1);
+	whale = begin(run, size, flags);
+	HKM_PROBE2(hit, whale, size);
+	return whale;
+}
+
 static void *alloc_cached(size_t nr, size_t size, unsigned int flags)
 {
 	struct hkm_run run;
-	void *whale;
 
 	if (!get_idle(nr, lowest_for(flags), &run))
 		return NULL;
-	hkm_lane_add(&hkm_lane()->hits, 1);
-	whale = begin(&run, size, flags);
-	HKM_PROBE2(hit, whale, size);
-	return whale;
+	return hit(&run, size, flags);
+}
+
+static cold void *alloc_cached_of(unsigned int site, size_t nr, size_t size,
+				  unsigned int flags)
+{
+	struct hkm_run run;
+
+	while (hkm_cache_get_of(site, nr, lowest_for(flags), &run))
+		if (confirm(&run))
+			return hit(&run, size, flags);
+	return NULL;
 }
 
 static cold void *alloc_beside(size_t nr, size_t size, unsigned int flags)
@@ -281,7 +300,8 @@ static bool may_be_idle(size_t nr, unsigned int flags)
 	       hkm_cache_is_divisible();
 }
 
-static void *alloc_new(size_t nr, size_t size, unsigned int flags)
+static void *alloc_new(unsigned int site, size_t nr, size_t size,
+		       unsigned int flags)
 {
 	uint32_t half = hkm_pack_half(size, nr);
 	struct hkm_run run;
@@ -293,7 +313,8 @@ static void *alloc_new(size_t nr, size_t size, unsigned int flags)
 		if (half)
 			return begin_shared(&run, half, size, flags);
 	}
-	if (!hkm_supply(nr, flags, may_be_idle(nr, flags), &run))
+	/* Idle memory that would be made use of may be another site's. */
+	if (!hkm_supply(nr, flags, !site && may_be_idle(nr, flags), &run))
 		return NULL;
 	whale = begin(&run, size, flags);
 	if (hkm_pack_half(size, run.nr))
@@ -301,9 +322,11 @@ static void *alloc_new(size_t nr, size_t size, unsigned int flags)
 	return whale;
 }
 
-static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
+/* What is for no site may come of any. */
+static cold void *alloc_missed(unsigned int site, size_t nr, size_t size,
+			       unsigned int flags)
 {
-	void *whale = alloc_beside(nr, size, flags);
+	void *whale = site ? NULL : alloc_beside(nr, size, flags);
 
 	if (whale)
 		return whale;
@@ -311,12 +334,13 @@ static cold void *alloc_missed(size_t nr, size_t size, unsigned int flags)
 	hkm_lane_add(&hkm_lane()->misses, 1);
 	trim_if_due(hkm_cache_now_ms());
 	if (hkm_cache_merge()) {
-		whale = alloc_cached(nr, size, flags);
+		whale = site ? alloc_cached_of(site, nr, size, flags) :
+			       alloc_cached(nr, size, flags);
 		if (whale)
 			return whale;
 	}
 	hkm_capacity_missed(nr, 1);
-	return alloc_new(nr, size, flags);
+	return alloc_new(site, nr, size, flags);
 }
 
 void *hkm_whale_alloc(size_t size, unsigned int flags)
@@ -327,7 +351,23 @@ void *hkm_whale_alloc(size_t size, unsigned int flags)
 	if (unlikely(nr > HKM_RUN_SLOTS))
 		return NULL;
 	whale = alloc_cached(nr, size, flags);
-	return likely(whale) ? whale : alloc_missed(nr, size, flags);
+	return likely(whale) ? whale : alloc_missed(0, nr, size, flags);
+}
+
+cold void *hkm_whale_alloc_for(unsigned int site, size_t size,
+			       unsigned int flags)
+{
+	size_t nr = hkm_slots_for(size);
+	void *whale;
+
+	if (nr > HKM_RUN_SLOTS)
+		return NULL;
+	whale = alloc_cached_of(site, nr, size, flags);
+	if (!whale)
+		whale = alloc_missed(site, nr, size, flags);
+	if (whale)
+		hkm_site_set(whale, site);
+	return whale;
 }
 
 /* ---- free --------------------------------------------------------------------- */
@@ -355,6 +395,14 @@ void hkm_whale_free(void *ptr, const char *who)
 	struct hkm_run run = end(ptr, who);
 
 	make_idle(run.first, run.nr, run.flags);
+}
+
+cold void hkm_whale_free_sited(void *ptr, const char *who)
+{
+	unsigned int site = hkm_site_take(ptr);
+	struct hkm_run run = end(ptr, who);
+
+	make_idle(run.first, run.nr, run.flags | site << HKM_RUN_SITE_SHIFT);
 }
 
 size_t hkm_whale_size(const void *ptr, const char *who)
@@ -444,6 +492,8 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	if (err)
 		return err;
 	err = hkm_live_open();
+	if (!err)
+		err = hkm_sites_open(cfg->sites);
 	if (!err)
 		err = hkm_pack_open(!cache.whole &&
 				    hkm_env_flag_or("HAKMEM_PACK", true));

@@ -38,15 +38,20 @@ bool hkm_whale_is_kept(void);
 /* hkm_whale_alloc - at least @size bytes, or NULL */
 void *hkm_whale_alloc(size_t size, unsigned int flags);
 
+/* hkm_whale_alloc_for - the same for a site (sites.h): of its idle runs or nobody's */
+void *hkm_whale_alloc_for(unsigned int site, size_t size, unsigned int flags);
+
 /*
  * These are for pointers into the window; one that is not the start of a live
  * whale is reported in the name of @who, and the process is aborted.
  *
+ * hkm_whale_free_sited - hkm_whale_free() where sites are on
  * hkm_whale_size - how many bytes it has
  * hkm_whale_resize - a whale of @size bytes with the same contents, here or
  *	elsewhere, or NULL: then nothing has changed (resize.c)
  */
 void hkm_whale_free(void *ptr, const char *who);
+void hkm_whale_free_sited(void *ptr, const char *who);
 size_t hkm_whale_size(const void *ptr, const char *who);
 void *hkm_whale_resize(void *ptr, size_t size);
 

@@ -19,6 +19,7 @@ NATIVE_PROGS :=		\
 	ring_test		\
 	ring_threads_test	\
 	seccomp_test		\
+	sites_test		\
 	thp_test		\
 	threshold_test		\
 	threshold_threads_test	\
@@ -33,7 +34,7 @@ NATIVE_RUN_plain    := $(NATIVE_PROGS)
 # A sanitizer has system calls of its own.
 NATIVE_RUN_asan     := $(filter-out seccomp_test,$(NATIVE_PROGS))
 NATIVE_RUN_tsan     := batch_test heap_shared_test pack_test region_test ring_threads_test \
-			threshold_test threshold_threads_test timing_test trimmer_test
+			sites_test threshold_test threshold_threads_test timing_test trimmer_test
 NATIVE_RUN_notiming := ring_test timing_test
 
 NATIVE_MAKE_plain    := B=$(B)

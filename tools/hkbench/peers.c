@@ -6,8 +6,9 @@
  * for the C library's own, without), and the processes take turns, so that they
  * meet the same machine. A round is one process of each. A process counts once,
  * by the median of its samples, however many it had time for: the table has the
- * medians of these, and of their ratios to the floor's process of the same round. The first operation of each process, with
- * the allocator's own start in it, is kept apart.
+ * medians of these, and of their ratios to the floor's process of the same round.
+ * The first operation of each process, with the allocator's own start in it, is
+ * kept apart.
  *
  * A process says which file its malloc() comes from: an allocator that was not
  * loaded must not be measured under its name.
@@ -88,6 +89,8 @@ static struct peer peers[] = {
 	  .env = { "HAKMEM_CALLOC_EXCHANGE", "1" } },
 	{ .name = "hakmem-elo", .flags = OURS | VARIANT | SETTLES,
 	  .env = { "HAKMEM_WHALE_THRESHOLD", "auto" } },
+	{ .name = "hakmem-sites", .flags = OURS | VARIANT,
+	  .env = { "HAKMEM_SITES", "1" } },
 };
 
 #define NR_PEERS (sizeof(peers) / sizeof(peers[0]))

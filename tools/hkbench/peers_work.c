@@ -30,6 +30,7 @@
 #define LIVE_MAX	64U
 #define BATCH		256U		/* pairs in one sample */
 #define THREADS_MAX	8U
+#define noinline	__attribute__((noinline))
 #define SETTLE_NS	3000000000ULL
 
 static bool is_floor;
@@ -156,6 +157,13 @@ static int mixed_begin(const struct peer_work *w)
 	return is_floor ? floor_open(mixed_live(w), whole(w->size)) : 0;
 }
 
+/* what is live, and @more that is so for a moment */
+static void note_peak(size_t more)
+{
+	if (requested + more > requested_peak)
+		requested_peak = requested + more;
+}
+
 static bool replace(const struct peer_work *w, unsigned int i)
 {
 	if (live[i])
@@ -166,8 +174,7 @@ static bool replace(const struct peer_work *w, unsigned int i)
 	if (!live[i])
 		return false;
 	requested += live_size[i];
-	if (requested > requested_peak)
-		requested_peak = requested;
+	note_peak(0);
 	hb_touch_block(live[i], live_size[i], HB_TOUCH_PAGE);
 	return true;
 }
@@ -187,6 +194,46 @@ static void mixed_end(const struct peer_work *w)
 		requested -= live_size[i];
 		live_size[i] = 0;
 	}
+}
+
+/* ---- two sites: a large block again and again, and small ones that stay ---- */
+
+#define STAY	8U
+
+/* Its own call of malloc(), and not get()'s: who goes by the caller sees two. */
+static noinline void *get_small(size_t size)
+{
+	void *p = is_floor ? get(size, HB_TOUCH_NONE) : malloc(size);
+
+	__asm__ volatile("" : "+r"(p));
+	return p;
+}
+
+static int sites_begin(const struct peer_work *w)
+{
+	return is_floor ? floor_open(STAY + 1, whole(w->size)) : 0;
+}
+
+static bool sites_op(const struct peer_work *w)
+{
+	unsigned int i = draw() % STAY;
+	void *p = get(w->size, HB_TOUCH_NONE);
+
+	if (!p)
+		return false;
+	hb_touch_block(p, w->size, HB_TOUCH_PAGE);
+	note_peak(w->size);
+	put(p);
+	if (live[i])
+		put(live[i]);
+	requested -= live_size[i];
+	live_size[i] = 2 * MIB + draw() % 97 * 64 * KIB;
+	requested += live_size[i];
+	live[i] = get_small(live_size[i]);
+	if (!live[i])
+		return false;
+	hb_touch_block(live[i], live_size[i], HB_TOUCH_PAGE);
+	return true;
 }
 
 /* ---- all at once, then none ---- */
@@ -369,6 +416,10 @@ static const struct peer_work works[] = {
 	{ .name = "64 x 2-16 MiB, none", .size = 16 * MIB,
 	  .touch = HB_TOUCH_PAGE, .ops = 20, .turns = 2, .threads = 1,
 	  .mixed = true, .no_floor = true, .op = phase_op },
+	{ .name = "16 MiB beside 2-8 MiB", .size = 16 * MIB,
+	  .touch = HB_TOUCH_PAGE, .ops = 500, .turns = 2, .threads = 1,
+	  .mixed = true, .begin = sites_begin, .op = sites_op,
+	  .end = mixed_end },
 	{ .name = "realloc to 256 MiB", .size = 256 * MIB,
 	  .touch = HB_TOUCH_PAGE, .ops = 2, .turns = 1, .threads = 1,
 	  .no_floor = true, .op = realloc_op },

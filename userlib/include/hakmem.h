@@ -16,6 +16,7 @@
  */
 
 #include <malloc.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -145,6 +146,8 @@ enum hkm_capacity {
  * @threshold: bytes of the smallest whale, from 512 KiB to 1 TiB, or
  *	HKM_THRESHOLD_AUTO: what costs least of 512 KiB to 32 MiB is found out; 0
  *	takes HAKMEM_WHALE_THRESHOLD, else HKM_WHALE_MIN
+ * @sites: each place of the program that allocates whales has idle ones of its own;
+ *	environment HAKMEM_SITES=1
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -158,6 +161,7 @@ struct hkm_config {
 	enum hkm_capacity capacity;
 	size_t exchange;
 	size_t threshold;
+	bool sites;
 };
 
 #define HKM_THRESHOLD_AUTO ((size_t)-1)
@@ -222,7 +226,7 @@ int hkm_malloc_trim(size_t pad);
 struct mallinfo2 hkm_mallinfo2(void);
 void hkm_malloc_stats(void);
 
-/* hkm_set_limit - most bytes of idle whales, from now on */
+/* hkm_set_limit - most bytes of idle whales, from now on; sets the heap up if need be */
 void hkm_set_limit(size_t bytes);
 
 /* who gives idle anonymous whales back in time; the device leaves it to the kernel */
