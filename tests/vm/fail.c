@@ -12,7 +12,6 @@
  */
 #include "group.h"
 #include <sys/syscall.h>
-#include <time.h>
 #include "harness.h"
 
 #define G		"/hkr"
@@ -321,7 +320,6 @@ static int sweep(const struct step *steps, unsigned int nth, struct life *l,
 {
 	unsigned int most = nth + MOST;
 	int ret = 1;
-	fprintf(stderr, "# DBG t %ld\n", (long)time(NULL));
 
 	for (; ret > 0 && nth < most; nth++) {
 		l->a = (struct arena){ .fd = -1 };
@@ -334,7 +332,6 @@ static int sweep(const struct step *steps, unsigned int nth, struct life *l,
 			ret = -1;
 		}
 	}
-	fprintf(stderr, "# DBG %u rounds t %ld\n", s->rounds, (long)time(NULL));
 	printf("# %u allocations failed, %u times a call said so\n", s->rounds,
 	       s->errors);
 	return ret;
