@@ -19,6 +19,7 @@ NATIVE_PROGS :=		\
 	ring_test		\
 	ring_threads_test	\
 	seccomp_test		\
+	shadow_test		\
 	sites_test		\
 	thp_test		\
 	threshold_test		\
