@@ -150,8 +150,11 @@ int hkm_init(const struct hkm_config *cfg)
 	return 0;
 }
 
-/* Nobody is there to hear of an error: say it, and do what works. */
-static cold void open_unasked(void)
+/*
+ * Nobody is there to hear of an error: say it, and do what works. False: there is no
+ * memory for the heap's tables, and so no whale.
+ */
+static cold bool open_unasked(void)
 {
 	struct hkm_config cfg;
 	const struct mode *mode;
@@ -159,12 +162,15 @@ static cold void open_unasked(void)
 
 	mode = read_environment(&cfg);
 	err = open_heap(&cfg, mode);
-	if (!err || err == -EALREADY || cfg.source != HKM_SOURCE_REGION)
-		return;
+	if (!err || err == -EALREADY)
+		return true;
+	if (cfg.source != HKM_SOURCE_REGION)
+		return false;
 	hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
 		    strerrordesc_np(-err));
 	cfg.source = HKM_SOURCE_ANON;
-	open_heap(&cfg, mode);
+	err = open_heap(&cfg, mode);
+	return !err || err == -EALREADY;
 }
 
 void hkm_shutdown(void)
@@ -195,9 +201,7 @@ bool hkm_heap_wants_whale(size_t size)
 	if (size > PTRDIFF_MAX || size < hkm_threshold_now() ||
 	    hkm_threshold_is_rating())
 		return false;
-	if (unlikely(!hkm_whale_is_open()))
-		open_unasked();
-	return true;
+	return likely(hkm_whale_is_open()) || open_unasked();
 }
 
 /* Idle memory may be in the way of what cannot be made of it. */
@@ -214,8 +218,8 @@ static always_inline void *alloc_whale(unsigned int site, size_t size,
 {
 	void *ptr;
 
-	if (unlikely(!hkm_whale_is_open()))
-		open_unasked();
+	if (unlikely(!hkm_whale_is_open()) && !open_unasked())
+		return NULL;
 	ptr = site ? hkm_whale_alloc_for(site, size, flags) :
 		     hkm_whale_alloc(size, flags);
 	return likely(ptr) ? ptr : alloc_whale_again(size, flags);

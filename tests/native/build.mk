@@ -70,6 +70,7 @@ NATIVE_WRAP :=				\
 	hkm_sys_region_open		\
 	hkm_sys_region_recycle		\
 	hkm_sys_region_setup		\
+	hkm_sys_table			\
 	hkm_sys_wait_trigger
 
 $(B)/obj/tests/native/%.o: HK_CPPFLAGS += -Iuserlib

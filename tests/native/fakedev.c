@@ -358,6 +358,13 @@ WRAP(void, hkm_sys_name, (void *addr, size_t size, const char *name))
 	fake.named_size = size;
 }
 
+WRAP(void *, hkm_sys_table, (size_t size))
+{
+	if (fake.refuse_tables && size >= fake.refuse_tables)
+		return NULL;
+	return __real_hkm_sys_table(size);
+}
+
 /* Linux 6.17 and later move several mappings at once. */
 WRAP(int, hkm_sys_mremap_away, (void *addr, size_t size, void *to))
 {

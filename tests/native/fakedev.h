@@ -22,6 +22,7 @@ struct fakedev {
 	int handout_call_error;	/* of the call as a whole, or 0 */
 	int setup_error;
 	bool refuse_arena;	/* mmap() unmaps what was there, then fails */
+	size_t refuse_tables;	/* there is no memory for one of so many bytes, or 0 */
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
 	bool refuse_move;	/* mremap() says what a mapping in pieces is */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "heap_test.h"
+#include "window.h"
 
 /* ---- plain use ------------------------------------------------------------- */
 
@@ -150,6 +151,32 @@ static void libc_serves_where_the_window_is_full(void)
 	check_int(stats().live_bytes, 0);
 }
 #endif
+
+/* there is memory for those that come later, but not for the numbers of live whales */
+static void libc_serves_without_tables(void)
+{
+	struct hkm_config cfg = { 0 };
+	void *p[3];
+
+	no_device();
+	fake.refuse_tables = hkm_default_slots() * sizeof(uint32_t);
+	check_int(hkm_init(&cfg), -ENOMEM);
+	p[0] = hkm_malloc(2 * SLOT);
+	memset(p[0], 1, 2 * SLOT);
+	p[0] = hkm_realloc(p[0], 3 * SLOT);
+	check(all_bytes(p[0], 2 * SLOT, 1));
+	check_int(hkm_alloc_batch(&p[1], 2, SLOT), 2);
+	check_int(stats().live, 0);
+	hkm_free_batch(p, 3);
+	p[0] = hkm_calloc(1, SLOT);
+	p[1] = hkm_aligned_alloc(SLOT / 2, SLOT);
+	check(all_bytes(p[0], SLOT, 0));
+	check(!((uintptr_t)p[1] % (SLOT / 2)));
+	hkm_free_batch(p, 2);
+	fake.refuse_tables = 0;
+	check(is_whale(hkm_malloc(SLOT)));
+	check_int(stats().live, 1);
+}
 
 /* ---- misuse ---------------------------------------------------------------- */
 
@@ -389,6 +416,7 @@ static const struct tap_case cases[] = {
 #ifndef SANITIZED
 	CASE(libc_serves_where_the_window_is_full),
 #endif
+	CASE(libc_serves_without_tables),
 	CASE(wild_frees_abort_with_the_address),
 	CASE(init_checks_its_config),
 	CASE(live_whales_outlive_shutdown),
