@@ -79,6 +79,16 @@ cold struct hkm_lane *hkm_lane_assign(void)
 	return hkm_my_lane;
 }
 
+/*
+ * Other threads go on while lanes are added up: of a block that has come by one lane,
+ * which was already read, and has gone by another only the end may be seen. What is
+ * less than nothing is nothing.
+ */
+static uint64_t not_negative(uint64_t sum)
+{
+	return (int64_t)sum < 0 ? 0 : sum;
+}
+
 void hkm_lane_sum(struct hkm_lane *sum)
 {
 	memset(sum, 0, sizeof(*sum));
@@ -93,6 +103,10 @@ void hkm_lane_sum(struct hkm_lane *sum)
 		sum->live += read_once(&lanes[i].live);
 		sum->live_slots += read_once(&lanes[i].live_slots);
 	}
+	sum->cached = not_negative(sum->cached);
+	sum->idle = not_negative(sum->idle);
+	sum->live = not_negative(sum->live);
+	sum->live_slots = not_negative(sum->live_slots);
 }
 
 uint64_t hkm_lane_sum_idle(void)
@@ -102,7 +116,7 @@ uint64_t hkm_lane_sum_idle(void)
 
 	for (unsigned int i = 0; i < nr && i < NR_LANES; i++)
 		idle += read_once(&lanes[i].idle);
-	return idle;
+	return not_negative(idle);
 }
 
 /* ---- words ------------------------------------------------------------------ */

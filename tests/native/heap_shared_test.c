@@ -7,7 +7,9 @@
 
 #include <linux/hakmem_region.h>
 
+#include "cache.h"
 #include "heap_test.h"
+#include "supply.h"
 
 /* ---- with the device --------------------------------------------------------- */
 
@@ -332,7 +334,38 @@ static void forks_meet_a_busy_cache(void)
 		pthread_join(threads[i], NULL);
 }
 
+/*
+ * What a sum sees that was past one lane when a block came there, and before the other
+ * when it went: the end of a block and not its beginning.
+ */
+static void sums_that_are_torn_are_never_huge(void)
+{
+	struct hkm_lane *lane;
+	void *p[2];
+
+	no_device();
+	setenv("HAKMEM_LIMIT", "64M", 1);
+	p[0] = hkm_malloc(SLOT);
+	p[1] = hkm_malloc(SLOT);
+	hkm_free(p[0]);
+	lane = hkm_lane();
+	hkm_lane_add(&lane->live_slots, -4UL);
+	hkm_lane_add(&lane->idle, -4UL);
+	check_int(stats().live_bytes, 0);
+	check_int(stats().idle_bytes, 0);
+	/* nothing is evicted for what is less than nothing */
+	hkm_set_limit(64UL << 20);
+	check(!hkm_supply_is_idle_first(1));
+	hkm_lane_add(&lane->live_slots, 4);
+	hkm_lane_add(&lane->idle, 4);
+	check_int(stats().ring.evictions, 0);
+	check_int(stats().idle_bytes, SLOT);
+	/* nor is it forgotten how much the process may have */
+	check(hkm_supply_is_idle_first(1));
+}
+
 static const struct tap_case cases[] = {
+	CASE(sums_that_are_torn_are_never_huge),
 	CASE(threads_free_each_others_whales),
 	CASE(threads_share_a_device_under_reclaim),
 	CASE(shutdown_under_fire),
