@@ -30,17 +30,25 @@
 #include "source.h"
 #include "sys.h"
 
-static enum { UNKNOWN, OFF, ON } chosen;	/* atomic */
+enum { UNKNOWN, OFF, ON };
+
+static int chosen;	/* atomic */
 
 /* NULL until sites are on; then it stays. */
 static uint8_t *site_of;
 
-/* Twice at once, in two threads, reads the same. */
+/* Where hkm_init() says something else meanwhile, in another thread, that stays. */
 bool hkm_sites_are_on(void)
 {
-	if (read_once(&chosen) == UNKNOWN)
-		write_once(&chosen, hkm_env_flag("HAKMEM_SITES") ? ON : OFF);
-	return read_once(&chosen) == ON;
+	int now = read_once(&chosen);
+
+	if (unlikely(now == UNKNOWN) &&
+	    __atomic_compare_exchange_n(&chosen, &now,
+					hkm_env_flag("HAKMEM_SITES") ? ON : OFF,
+					false, __ATOMIC_RELAXED,
+					__ATOMIC_RELAXED))
+		now = read_once(&chosen);
+	return now == ON;
 }
 
 int hkm_sites_open(bool on)
