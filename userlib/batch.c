@@ -29,6 +29,7 @@
 
 #include "capacity.h"
 #include "heap.h"
+#include "lane.h"
 #include "probes.h"
 #include "run.h"
 #include "sites.h"

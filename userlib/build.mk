@@ -20,6 +20,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/elo.c		\
 	userlib/env.c		\
 	userlib/heap.c		\
+	userlib/lane.c		\
 	userlib/live.c		\
 	userlib/lock.c		\
 	userlib/low.c		\

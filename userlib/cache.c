@@ -27,15 +27,13 @@
  * written after the word, so it may be that of the word's last run for a moment:
  * stamps choose among idle runs, and any idle run may be chosen.
  */
-#include <string.h>
-
 #include "cache.h"
 #include "compiler.h"
+#include "lane.h"
 #include "lock.h"
 
 #define LINE 8
 #define MAX_ENTRIES 65536
-#define NR_LANES 64
 #define TRIES 8
 #define JOIN_EARLY 64	/* words that are looked through for neighbours by a get */
 
@@ -44,10 +42,6 @@
 /* Untouched pages of these tables cost nothing. */
 static uint64_t words[MAX_ENTRIES] __attribute__((aligned(64)));
 static uint64_t stamps[MAX_ENTRIES] __attribute__((aligned(64)));
-
-static struct hkm_lane lanes[NR_LANES];
-static unsigned int lanes_given;
-__thread struct hkm_lane *hkm_my_lane;
 
 /*
  * Atomic, each for itself: a thread that still has the old ones puts a run
@@ -66,57 +60,6 @@ static struct hkm_lock merging;
 __attribute__((constructor)) static void register_merging(void)
 {
 	hkm_lock_register(&merging);
-}
-
-/* ---- lanes ------------------------------------------------------------------ */
-
-cold struct hkm_lane *hkm_lane_assign(void)
-{
-	unsigned int i = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
-
-	hkm_my_lane = &lanes[i % NR_LANES];
-	write_once(&hkm_my_lane->line, i % NR_LANES);
-	return hkm_my_lane;
-}
-
-/*
- * Other threads go on while lanes are added up: of a block that has come by one lane,
- * which was already read, and has gone by another only the end may be seen. What is
- * less than nothing is nothing.
- */
-static uint64_t not_negative(uint64_t sum)
-{
-	return (int64_t)sum < 0 ? 0 : sum;
-}
-
-void hkm_lane_sum(struct hkm_lane *sum)
-{
-	memset(sum, 0, sizeof(*sum));
-	for (int i = 0; i < NR_LANES; i++) {
-		sum->hits += read_once(&lanes[i].hits);
-		sum->misses += read_once(&lanes[i].misses);
-		sum->puts += read_once(&lanes[i].puts);
-		sum->evictions += read_once(&lanes[i].evictions);
-		sum->lost += read_once(&lanes[i].lost);
-		sum->cached += read_once(&lanes[i].cached);
-		sum->idle += read_once(&lanes[i].idle);
-		sum->live += read_once(&lanes[i].live);
-		sum->live_slots += read_once(&lanes[i].live_slots);
-	}
-	sum->cached = not_negative(sum->cached);
-	sum->idle = not_negative(sum->idle);
-	sum->live = not_negative(sum->live);
-	sum->live_slots = not_negative(sum->live_slots);
-}
-
-uint64_t hkm_lane_sum_idle(void)
-{
-	unsigned int nr = read_once(&lanes_given);
-	uint64_t idle = 0;
-
-	for (unsigned int i = 0; i < nr && i < NR_LANES; i++)
-		idle += read_once(&lanes[i].idle);
-	return not_negative(idle);
 }
 
 /* ---- words ------------------------------------------------------------------ */
@@ -327,12 +270,7 @@ bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run)
 bool hkm_cache_get_of(unsigned int site, size_t nr, size_t lowest,
 		      struct hkm_run *run)
 {
-	struct wanted want = {
-		.nr = nr,
-		.lowest = lowest,
-		.mask = SITE_MASK,
-		.bits = (uint64_t)site << SITE_BITS,
-	};
+	struct wanted want = { nr, lowest, SITE_MASK, (uint64_t)site << SITE_BITS };
 
 	if (get(&want, run))
 		return true;

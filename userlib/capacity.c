@@ -26,6 +26,7 @@
 #include "cache.h"
 #include "capacity.h"
 #include "compiler.h"
+#include "lane.h"
 
 #define CLASSES 96		/* of HKM_RUN_BITS bits */
 #define RECENT 1024		/* allocations */

@@ -29,6 +29,7 @@
 #include <errno.h>
 
 #include "cache.h"
+#include "lane.h"
 #include "pack.h"
 #include "supply.h"
 #include "sys.h"

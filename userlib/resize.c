@@ -10,6 +10,7 @@
  */
 #include "cache.h"
 #include "capacity.h"
+#include "lane.h"
 #include "live.h"
 #include "pack.h"
 #include "whale.h"

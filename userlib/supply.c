@@ -16,6 +16,7 @@
 
 #include "backend.h"
 #include "cache.h"
+#include "lane.h"
 #include "probes.h"
 #include "source.h"
 #include "supply.h"

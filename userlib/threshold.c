@@ -42,6 +42,7 @@
 #include "cache.h"
 #include "env.h"
 #include "heap.h"
+#include "lane.h"
 #include "lock.h"
 #include "machine.h"
 #include "run.h"

@@ -25,6 +25,7 @@
 #include "capacity.h"
 #include "checker.h"
 #include "env.h"
+#include "lane.h"
 #include "live.h"
 #include "pack.h"
 #include "probes.h"

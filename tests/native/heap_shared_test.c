@@ -9,6 +9,7 @@
 
 #include "cache.h"
 #include "heap_test.h"
+#include "lane.h"
 #include "supply.h"
 
 /* ---- with the device --------------------------------------------------------- */

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Lanes: counters that no two busy threads should have to share.
+ *
+ * A thread gets the next lane when it first asks, and has it for good; the 65th
+ * shares the first one's. What it counts goes to its own cache lines, and what is
+ * true of the heap is the sum over all lanes, in which each lane may be below zero:
+ * a block that one thread has allocated counts as live in its lane, and is taken off
+ * in that of who frees it.
+ */
+#include <string.h>
+
+#include "lane.h"
+
+#define NR_LANES 64
+
+static struct hkm_lane lanes[NR_LANES];
+static unsigned int lanes_given;
+__thread struct hkm_lane *hkm_my_lane;
+
+cold struct hkm_lane *hkm_lane_assign(void)
+{
+	unsigned int i = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
+
+	hkm_my_lane = &lanes[i % NR_LANES];
+	write_once(&hkm_my_lane->line, i % NR_LANES);
+	return hkm_my_lane;
+}
+
+/*
+ * Other threads go on while lanes are added up: of a block that has come by one lane,
+ * which was already read, and has gone by another only the end may be seen. What is
+ * less than nothing is nothing.
+ */
+static uint64_t not_negative(uint64_t sum)
+{
+	return (int64_t)sum < 0 ? 0 : sum;
+}
+
+void hkm_lane_sum(struct hkm_lane *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (int i = 0; i < NR_LANES; i++) {
+		sum->hits += read_once(&lanes[i].hits);
+		sum->misses += read_once(&lanes[i].misses);
+		sum->puts += read_once(&lanes[i].puts);
+		sum->evictions += read_once(&lanes[i].evictions);
+		sum->lost += read_once(&lanes[i].lost);
+		sum->cached += read_once(&lanes[i].cached);
+		sum->idle += read_once(&lanes[i].idle);
+		sum->live += read_once(&lanes[i].live);
+		sum->live_slots += read_once(&lanes[i].live_slots);
+	}
+	sum->cached = not_negative(sum->cached);
+	sum->idle = not_negative(sum->idle);
+	sum->live = not_negative(sum->live);
+	sum->live_slots = not_negative(sum->live_slots);
+}
+
+uint64_t hkm_lane_sum_idle(void)
+{
+	unsigned int nr = read_once(&lanes_given);
+	uint64_t idle = 0;
+
+	for (unsigned int i = 0; i < nr && i < NR_LANES; i++)
+		idle += read_once(&lanes[i].idle);
+	return not_negative(idle);
+}
