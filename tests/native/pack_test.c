@@ -3,12 +3,9 @@
  * Whales that share a slot: who gets which half, that neither sees the other, and
  * who has the slot when one goes.
  */
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include <linux/hakmem_region.h>
 
-#include "heap_test.h"
+#include "churn.h"
 
 #define HALF (SLOT / 2)
 #define ODD (SLOT + HALF)	/* the most that may share */
@@ -359,78 +356,36 @@ static void exchange_leaves_the_other_half_alone(void)
 
 /* ---- threads ------------------------------------------------------------------------ */
 
-#define THREADS 4
-#define BLOCKS 24
 #define ROUNDS 4000
 
-/* a block that is somebody's has its owner's mark at each end; 0: no block */
-static _Atomic(char *) blocks[BLOCKS];
-
-static void mark(char *p, size_t size)
-{
-	memcpy(p, &p, sizeof(p));
-	memcpy(p + size - sizeof(p), &p, sizeof(p));
-}
-
-static bool is_marked(char *p, size_t size)
-{
-	return !memcmp(p, &p, sizeof(p)) &&
-	       !memcmp(p + size - sizeof(p), &p, sizeof(p));
-}
-
-/* whoever takes a block out frees it, whoever made it */
 static void *churn(void *arg)
 {
 	uint32_t draw = (uint32_t)(uintptr_t)arg;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		size_t at, size;
+		size_t at;
 		char *p;
 
 		draw = draw * 1664525 + 1013904223;
 		at = draw >> 16 & 0xffff;
-		size = at % 5 ? ODD : at % 2 ? SLOT : 2 * SLOT;
-		p = hkm_malloc(size);
+		p = hkm_malloc(at % 5 ? ODD : at % 2 ? SLOT : 2 * SLOT);
 		check(p);
-		size = hkm_malloc_usable_size(p);
-		mark(p, size);
-		p = atomic_exchange(&blocks[at % BLOCKS], p);
-		if (!p)
-			continue;
-		check(is_marked(p, hkm_malloc_usable_size(p)));
-		hkm_free(p);
+		churn_leave(p, (unsigned int)at);
 	}
 	return NULL;
-}
-
-static void run_threads(void)
-{
-	pthread_t thread[THREADS];
-
-	for (uintptr_t i = 0; i < THREADS; i++)
-		check(!pthread_create(&thread[i], NULL, churn, (void *)(i + 1)));
-	for (int i = 0; i < THREADS; i++)
-		check(!pthread_join(thread[i], NULL));
-	for (int i = 0; i < BLOCKS; i++) {
-		check(!blocks[i] || is_marked(blocks[i],
-					      hkm_malloc_usable_size(blocks[i])));
-		hkm_free(blocks[i]);
-	}
-	check_int(stats().live, 0);
-	check_int(stats().live_bytes, 0);
 }
 
 static void threads_share_and_lose_nothing(void)
 {
 	no_device();
-	run_threads();
+	churn_run(churn);
 }
 
 static void threads_share_the_devices_slots(void)
 {
 	with_device();
 	fake.max_slots = 256;
-	run_threads();
+	churn_run(churn);
 	hkm_shutdown();
 	for (size_t i = 0; i < 256; i++)
 		check(!fake_is_taken(i));

@@ -3,10 +3,7 @@
  * Per-site caches: what one place has freed is kept for it, what is nobody's is for
  * all, and no place loses a block or has another's.
  */
-#include <pthread.h>
-#include <stdatomic.h>
-
-#include "heap_test.h"
+#include "churn.h"
 
 #define MIB (1UL << 20)
 #define noinline __attribute__((noinline))
@@ -272,8 +269,6 @@ static void guards_are_kept(void)
 /* ---- halves, threads, the device ---- */
 
 #define ODD	(SLOT + SLOT / 2)
-#define BLOCKS	32
-#define THREADS	4
 #ifdef SANITIZED
 #define ROUNDS	500
 #else
@@ -314,23 +309,6 @@ static void no_place_takes_what_is_beside_its_half(void)
 	check(large_place(SLOT) == low);
 }
 
-static _Atomic(char *) blocks[BLOCKS];
-
-static void mark(char *p, size_t size)
-{
-	memcpy(p, &p, sizeof(p));
-	memcpy(p + size - sizeof(p), &p, sizeof(p));
-}
-
-static bool is_marked(char *p)
-{
-	size_t size = hkm_malloc_usable_size(p);
-
-	return !memcmp(p, &p, sizeof(p)) &&
-	       !memcmp(p + size - sizeof(p), &p, sizeof(p));
-}
-
-/* whoever takes a block out frees it, wherever it is from */
 static void *churn(void *arg)
 {
 	uint64_t state = (uintptr_t)arg;
@@ -354,36 +332,15 @@ static void *churn(void *arg)
 			p = grow_place(large_place(size + SLOT), size);
 			break;
 		}
-		mark(p, hkm_malloc_usable_size(p));
-		p = atomic_exchange(&blocks[at / 64 % BLOCKS], p);
-		if (!p)
-			continue;
-		check(is_marked(p));
-		hkm_free(p);
+		churn_leave(p, at / 64);
 	}
 	return NULL;
-}
-
-static void run_threads(void)
-{
-	pthread_t thread[THREADS];
-
-	for (uintptr_t i = 0; i < THREADS; i++)
-		check(!pthread_create(&thread[i], NULL, churn, (void *)(i + 1)));
-	for (int i = 0; i < THREADS; i++)
-		check(!pthread_join(thread[i], NULL));
-	for (int i = 0; i < BLOCKS; i++) {
-		check(!blocks[i] || is_marked(blocks[i]));
-		hkm_free(blocks[i]);
-	}
-	check_int(stats().live, 0);
-	check_int(stats().live_bytes, 0);
 }
 
 static void threads_lose_nothing(void)
 {
 	with_sites();
-	run_threads();
+	churn_run(churn);
 }
 
 static void threads_lose_nothing_on_the_device(void)
@@ -391,7 +348,7 @@ static void threads_lose_nothing_on_the_device(void)
 	with_device();
 	setenv("HAKMEM_SITES", "1", 1);
 	fake.max_slots = 256;
-	run_threads();
+	churn_run(churn);
 	hkm_shutdown();
 	for (size_t i = 0; i < 256; i++)
 		check(!fake_is_taken(i));
