@@ -59,6 +59,7 @@ TAPS_native := $(NATIVE_VARIANTS:%=$(B)/check/native-%.tap)
 
 # The stand-in for the device goes in front of these, see fakedev.h.
 NATIVE_WRAP :=				\
+	hkm_site			\
 	hkm_sys_clock_ns		\
 	hkm_sys_minor_faults		\
 	hkm_sys_mmap			\

@@ -10,6 +10,7 @@
 #include <hakmem.h>
 #include <linux/hakmem_region.h>
 
+#include "cache.h"
 #include "fakedev.h"
 
 #define MAX_SLOTS 4096
@@ -363,6 +364,26 @@ WRAP(void *, hkm_sys_table, (size_t size))
 	if (fake.refuse_tables && size >= fake.refuse_tables)
 		return NULL;
 	return __real_hkm_sys_table(size);
+}
+
+/* Numbers in the order in which callers come. */
+WRAP(unsigned int, hkm_site, (const void *caller))
+{
+	static const void *callers[HKM_RUN_SITES];
+	unsigned int site = __real_hkm_site(caller), i;
+
+	if (!site || !fake.tell_sites_apart)
+		return site;
+	for (i = 0; i < HKM_RUN_SITES - 1; i++) {
+		const void *seen = NULL;
+
+		if (__atomic_compare_exchange_n(&callers[i], &seen, caller,
+						false, __ATOMIC_RELAXED,
+						__ATOMIC_RELAXED) ||
+		    seen == caller)
+			break;
+	}
+	return i + 1;
 }
 
 /* Linux 6.17 and later move several mappings at once. */

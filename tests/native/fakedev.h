@@ -22,6 +22,7 @@ struct fakedev {
 	int handout_call_error;	/* of the call as a whole, or 0 */
 	int setup_error;
 	bool refuse_arena;	/* mmap() unmaps what was there, then fails */
+	bool tell_sites_apart;	/* no two callers are one site by their hash */
 	size_t refuse_tables;	/* there is no memory for one of so many bytes, or 0 */
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
 	bool refuse_move;	/* mremap() says what a mapping in pieces is */

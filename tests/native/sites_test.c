@@ -4,6 +4,7 @@
  * all, and no place loses a block or has another's.
  */
 #include "churn.h"
+#include "sites.h"
 
 #define MIB (1UL << 20)
 #define noinline __attribute__((noinline))
@@ -30,9 +31,11 @@ static noinline void *grow_place(void *p, size_t size)
 	return p;
 }
 
+/* Where two places happened to be one site, that would be no mistake. */
 static void with_sites(void)
 {
 	no_device();
+	fake.tell_sites_apart = true;
 	setenv("HAKMEM_SITES", "1", 1);
 }
 
@@ -218,6 +221,7 @@ static void init_turns_them_on_and_off(void)
 	char *p;
 
 	no_device();
+	fake.tell_sites_apart = true;
 	check_int(hkm_init(&cfg), 0);
 	p = freed_by_large_place(4 * MIB);
 	check(small_place(2 * MIB) != p);
@@ -360,6 +364,7 @@ static void device_keeps_them_apart(void)
 	char *p;
 
 	with_device();
+	fake.tell_sites_apart = true;
 	setenv("HAKMEM_SITES", "1", 1);
 	fake.max_slots = 64;
 	p = freed_by_large_place(16 * MIB);
@@ -367,7 +372,28 @@ static void device_keeps_them_apart(void)
 	check(large_place(16 * MIB) == p);
 }
 
+/* code lies close together: its addresses must not be one site for that */
+static void addresses_are_spread_over_the_sites(void)
+{
+	bool seen[256] = { false };
+	unsigned int nr = 0;
+
+	no_device();
+	setenv("HAKMEM_SITES", "1", 1);
+	check_int(hkm_site(NULL), 0);
+	for (uintptr_t i = 0; i < 255; i++) {
+		unsigned int site = hkm_site((void *)(0x555555554000 + 5 * i));
+
+		check(site >= 1 && site <= 255);
+		nr += !seen[site];
+		seen[site] = true;
+	}
+	/* by chance it would be 161 */
+	check(nr >= 140);
+}
+
 static const struct tap_case cases[] = {
+	CASE(addresses_are_spread_over_the_sites),
 	CASE(without_sites_an_idle_run_is_cut_for_all),
 	CASE(what_a_place_freed_is_kept_for_it),
 	CASE(a_place_may_cut_what_is_its_own),
