@@ -6,8 +6,9 @@
  * cache for all of them cuts the small ones from the large run and has to make the
  * large one anew. With sites on, a whale has the number of the site that asked for
  * it, the idle run it becomes has it as well (cache.h), and a site takes its own
- * runs, then nobody's, then new memory, and never another's. That costs memory: what
- * is idle serves one site and not all. So it is off unless somebody asks for it.
+ * runs, then nobody's, then new memory, and not another's: only realloc() grows in
+ * place over whatever is idle there. That costs memory: what is idle serves one site
+ * and not all. So it is off unless somebody asks for it.
  *
  * A site is known by the address that the call returns to, of which a hash of 8 bits
  * is left: what has the same one shares a cache, and is served as without sites. One
