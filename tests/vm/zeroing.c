@@ -6,7 +6,6 @@
  * holds up to NR folios, and reclaim may have half of them.
  */
 #include "zeroing.h"
-#include <glob.h>
 #include <sched.h>
 #include <time.h>
 #include <sys/prctl.h>
@@ -50,19 +49,19 @@ static bool stays(const char *name, long value)
 	return true;
 }
 
-static bool thread_sleeps(const char *pid)
+static bool thread_sleeps(pid_t pid)
 {
 	char path[64], line[256] = "";
 	FILE *f;
 
-	snprintf(path, sizeof(path), "/proc/%s/stat", pid);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
 	f = fopen(path, "re");
 	if (f) {
 		if (!fgets(line, sizeof(line), f))
 			line[0] = 0;
 		fclose(f);
 	}
-	return strstr(line, "(hakmem_zero/") && strstr(line, ") S ");
+	return strstr(line, ") S ");
 }
 
 /*
@@ -71,22 +70,17 @@ static bool thread_sleeps(const char *pid)
  */
 static bool all_clean(void)
 {
-	glob_t procs;
-	bool sleeps = false;
-	size_t k;
+	pid_t thread = zero_thread(0);
 	int i;
 
-	if (!sysfs_becomes("clean", NR) ||
-	    glob("/proc/[0-9]*", GLOB_NOSORT, NULL, &procs))
+	if (thread < 0 || !sysfs_becomes("clean", NR))
 		return false;
-	for (i = 0; i < 2000 && !sleeps; i++) {
-		if (i)
-			usleep(1000);
-		for (k = 0; k < procs.gl_pathc; k++)
-			sleeps |= thread_sleeps(procs.gl_pathv[k] + 6);
+	for (i = 0; i < 2000; i++) {
+		if (thread_sleeps(thread))
+			return true;
+		usleep(1000);
 	}
-	globfree(&procs);
-	return sleeps;
+	return false;
 }
 
 static int shrink(const char *want)

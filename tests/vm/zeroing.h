@@ -5,6 +5,7 @@
 /* The zeroing threads' parameters and what they have done. */
 
 #include "hkr_test.h"
+#include <glob.h>
 
 #define HKR_PARAMS	"/sys/module/hakmem_region/parameters/"
 
@@ -66,6 +67,30 @@ static HKR_UNUSED int leave_dirty(int nr)
 	if (pid < 0 || waitpid(pid, &status, 0) != pid)
 		return -1;
 	return status;
+}
+
+/* the thread that zeroes for @node, or -1 */
+static HKR_UNUSED pid_t zero_thread(int node)
+{
+	char want[32], name[32];
+	pid_t pid = -1;
+	glob_t procs;
+	size_t i;
+	FILE *f;
+
+	snprintf(want, sizeof(want), "hakmem_zero/%d\n", node);
+	if (glob("/proc/[0-9]*/comm", GLOB_NOSORT, NULL, &procs))
+		return -1;
+	for (i = 0; i < procs.gl_pathc && pid < 0; i++) {
+		f = fopen(procs.gl_pathv[i], "re");
+		if (!f)
+			continue;
+		if (fgets(name, sizeof(name), f) && !strcmp(name, want))
+			pid = atoi(procs.gl_pathv[i] + strlen("/proc/"));
+		fclose(f);
+	}
+	globfree(&procs);
+	return pid;
 }
 
 #endif /* HKR_ZEROING_H */
