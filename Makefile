@@ -110,9 +110,9 @@ tools: $(TOOLS) ## hkbench
 tests: $(TEST_PROGS) ## test programs, without running them
 
 # Suites run one after another, each to its end whatever the others did: the summary decides.
-check: suites = $(SUITES) ## every test: static, native and VM on all kernels; the last line is the total
-check-debug: suites = $(DEBUG_SUITES) ## the VM tests on a kernel with KASAN and lockdep, which is built once (10 minutes)
-check-all: suites = $(SUITES) $(DEBUG_SUITES) ## check and check-debug, with one total
+check: suites = $(SUITES) ## tests: static, model, native, programs, VM on both kernels; the last line is the total
+check-debug: suites = $(DEBUG_SUITES) ## the VM tests on a kernel with KASAN and lockdep, which is built once (5 to 10 minutes)
+check-all: suites = $(SUITES) $(DEBUG_SUITES) ## every test: check and check-debug, with one total
 check check-debug check-all:
 	@rm -rf $(B)/check
 	@mkdir -p $(B)/check
