@@ -286,7 +286,8 @@ bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run)
 		uint64_t w = read_once(&words[i]);
 
 		if (first_of(w) == first && nr_of(w) >= nr)
-			return take(i, w, nr, run);
+			return !(flags_of(w) & HKM_RUN_PINNED) &&
+			       take(i, w, nr, run);
 	}
 	return false;
 }

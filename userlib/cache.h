@@ -85,7 +85,10 @@ bool hkm_cache_get(size_t nr, size_t lowest, struct hkm_run *run);
 bool hkm_cache_get_of(unsigned int site, size_t nr, size_t lowest,
 		      struct hkm_run *run);
 
-/* hkm_cache_get_at - take the @nr slots from @first on, where a run begins there */
+/*
+ * hkm_cache_get_at - take the @nr slots from @first on, where a run begins there
+ * that is not pinned
+ */
 bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run);
 
 /*

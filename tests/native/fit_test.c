@@ -253,6 +253,27 @@ static void pinned_runs_stay(void)
 	check_int(resident_pages(p, 2 * SLOT), 0);
 }
 
+/* what grows takes the idle memory behind it, but not what is to be kept */
+static void growth_leaves_pinned_runs_alone(void)
+{
+	for (int pinned = 0; pinned < 2; pinned++) {
+		char *p, *q, *more;
+
+		no_device();
+		p = hkm_malloc(2 * SLOT);
+		q = hkm_malloc(2 * SLOT);
+		check(q == p + 2 * SLOT);
+		check_int(hkm_pin(q, pinned), 0);
+		hkm_free(q);
+		more = hkm_realloc(p, 4 * SLOT);
+		check_int(more == p, !pinned);
+		hkm_set_limit(0);
+		check_int(stats().idle_bytes, pinned ? 2 * SLOT : 0);
+		check_int(hkm_malloc(2 * SLOT) == q, pinned);
+		hkm_shutdown();
+	}
+}
+
 /* idle runs go with the first call after their time, whatever its size */
 static void old_runs_go_with_a_later_call(void)
 {
@@ -353,6 +374,7 @@ static const struct tap_case cases[] = {
 	CASE(limit_bounds_idle_bytes),
 	CASE(default_limit_is_an_eighth_of_memory),
 	CASE(pinned_runs_stay),
+	CASE(growth_leaves_pinned_runs_alone),
 	CASE(old_runs_go_with_a_later_call),
 	CASE(presets_choose_policy_and_limit),
 	CASE(guard_slots_stop_overruns),
