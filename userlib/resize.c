@@ -106,7 +106,29 @@ static void *resize_whole(void *ptr, uint32_t old, size_t nr)
 	return move(ptr, old, nr);
 }
 
-/* All of its last slot is the whale's again, or another has come. */
+/* What is shared stays the other's, and the whale ends before it. */
+static void *shrink_low(void *ptr, uint32_t old, size_t nr)
+{
+	uint32_t number = with_slots(old & ~HKM_LIVE_LOW, nr);
+	struct hkm_run rest;
+
+	if (!hkm_cache_is_divisible())
+		return ptr;
+	hkm_live_change(ptr, number, who);
+	hkm_checker_resized(ptr, hkm_live_bytes(old), hkm_live_bytes(number));
+	rest = hkm_pack_leave(hkm_slot_number(ptr), old);
+	rest.first += nr;
+	rest.nr -= nr;
+	hkm_lane_add(&hkm_lane()->live_slots, -(uint64_t)rest.nr);
+	write_once(&hkm_live_numbers[rest.first], HKM_LIVE_FREED);
+	hkm_run_make_idle(&rest);
+	return ptr;
+}
+
+/*
+ * All of its last slot is the whale's again, or another has come. Then half a slot is
+ * not worth that it could not grow back into it.
+ */
 static void *resize_low(void *ptr, uint32_t old, size_t size)
 {
 	size_t had = old & HKM_LIVE_SLOTS, nr = hkm_slots_for(size);
@@ -118,6 +140,8 @@ static void *resize_low(void *ptr, uint32_t old, size_t size)
 		settle(ptr, old, whole);
 		return resize_whole(ptr, whole, nr);
 	}
+	if (nr + 1 < had)
+		return shrink_low(ptr, old, nr);
 	return size <= hkm_live_bytes(old) ? ptr : NULL;
 }
 

@@ -196,6 +196,38 @@ static void high_ones_grow_and_shrink(void)
 	check_int(stats().idle_bytes, 4 * SLOT);
 }
 
+static void low_ones_shrink_to_before_what_is_shared(void)
+{
+	char *low, *high, *p;
+
+	no_device();
+	low = hkm_malloc(4 * SLOT + HALF);
+	high = odd(2);
+	check(high == low + 4 * SLOT + HALF);
+	memset(low, 1, 4 * SLOT + HALF);
+	check_int(stats().live_bytes, 6 * SLOT);
+	/* half a slot is not worth it */
+	check(hkm_realloc(low, 4 * SLOT) == low);
+	check_int(hkm_malloc_usable_size(low), 4 * SLOT + HALF);
+	check_int(stats().idle_bytes, 0);
+	check(hkm_realloc(low, 2 * SLOT) == low);
+	check_int(hkm_malloc_usable_size(low), 2 * SLOT);
+	check_int(stats().live_bytes, 4 * SLOT);
+	check_int(stats().idle_bytes, 2 * SLOT);
+	/* all that it left is another's, up to the half */
+	p = hkm_malloc(2 * SLOT + HALF);
+	check(p == low + 2 * SLOT);
+	memset(p, 3, 2 * SLOT + HALF);
+	check_int(stats().idle_bytes, 0);
+	check(all_bytes(low, 2 * SLOT, 1));
+	check(all_bytes(high, ODD, 2));
+	hkm_free(p);
+	hkm_free(high);
+	hkm_free(low);
+	check_int(stats().live_bytes, 0);
+	check_int(stats().idle_bytes, 6 * SLOT);
+}
+
 static void batches_may_free_them(void)
 {
 	char *low, *high;
@@ -402,6 +434,7 @@ static const struct tap_case cases[] = {
 	CASE(realloc_copies_what_is_shared),
 	CASE(one_that_grows_is_not_joined),
 	CASE(high_ones_grow_and_shrink),
+	CASE(low_ones_shrink_to_before_what_is_shared),
 	CASE(batches_may_free_them),
 	CASE(nothing_is_shared_unless_wanted),
 	CASE(nothing_is_shared_among_guards),
