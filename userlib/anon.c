@@ -364,59 +364,71 @@ static int anon_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 	return err;
 }
 
-/*
- * A mapping that the program has changed in places (mprotect, madvise) is several
- * to the kernel, which moves one at a time. The places are not looked for: slot
- * by slot will do, and a slot that is several itself is copied. Where not even
- * that can be had, what has moved is copied back, for its addresses stay open.
- */
-static int move_slot_by_slot(char *to, char *from, size_t size)
+/* Pages of one mapping. False: they are where they were, and @to is open and empty. */
+static bool move_mapping(char *to, char *from, size_t size)
 {
-	size_t at;
-
-	hkm_checker_used(from, size);
-	hkm_checker_used(to, size);
-	for (at = 0; at < size; at += HKM_SLOT_SIZE) {
-		if (!hkm_sys_mremap_away(from + at, HKM_SLOT_SIZE, to + at))
-			continue;
-		if (hkm_sys_mprotect(to + at, HKM_SLOT_SIZE,
-				     PROT_READ | PROT_WRITE))
-			break;
-		memcpy(to + at, from + at, HKM_SLOT_SIZE);
-	}
-	if (at < size) {
-		memcpy(from, to, at);
-		return -ENOMEM;
-	}
-	hkm_checker_unused(from, size);
-	return 0;
+	if (!hkm_sys_mremap_away(from, size, to))
+		return true;
+	hkm_window_mend(to, size);
+	return false;
 }
 
+/* How much of a run is one mapping from its start on, by halves; 0: no slot is. */
+static size_t one_mapping(char *from, size_t size)
+{
+	size_t nr = size >> HKM_SLOT_SHIFT;
+
+	while (nr && !hkm_sys_is_one_mapping(from, nr << HKM_SLOT_SHIFT))
+		nr /= 2;
+	return nr << HKM_SLOT_SHIFT;
+}
+
+/*
+ * A run is several mappings to the kernel where it has moved and grown before, or
+ * the program has changed places in it (mprotect, madvise). Only one is moved at a
+ * time, and never with a call that could fail because there are more (sys.h). What
+ * cannot be moved is copied: @to is open, all of it.
+ */
+static void move_pages(char *to, char *from, size_t size)
+{
+	size_t at, n;
+
+	if (one_mapping(from, size) == size && move_mapping(to, from, size))
+		return;
+	hkm_checker_used(from, size);
+	hkm_checker_used(to, size);
+	for (at = 0; at < size; at += n) {
+		n = one_mapping(from + at, size - at);
+		if (n && move_mapping(to + at, from + at, n))
+			continue;
+		if (!n)
+			n = HKM_SLOT_SIZE;
+		memcpy(to + at, from + at, n);
+	}
+	hkm_checker_unused(from, size);
+}
+
+/* Where memory is counted, a move counts it twice for a moment, and may then fail. */
 static int anon_move(struct hkm_backend *be, void *run, size_t nr_slots,
 		     size_t new_nr, void **new_run)
 {
 	struct anon *a = to_anon(be);
-	size_t size = nr_slots << HKM_SLOT_SHIFT;
 	size_t first;
 	char *to;
 	int err;
 
-	if (a->flags & HKM_ANON_GUARD)
+	if (a->flags & HKM_ANON_GUARD || !(a->flags & HKM_ANON_STAY))
 		return -EOPNOTSUPP;
 	err = take_slots(a, new_nr, &first);
 	if (err)
 		return err;
 	to = be->base + (first << HKM_SLOT_SHIFT);
-	err = open_slots(a, to + size, new_nr - nr_slots);
-	if (!err)
-		err = hkm_sys_mremap_away(run, size, to);
-	if (err == -EFAULT)
-		err = move_slot_by_slot(to, run, size);
+	err = open_slots(a, to, new_nr);
 	if (err) {
-		close_slots(a, to, new_nr << HKM_SLOT_SHIFT);
 		give_slots(a, first, new_nr);
 		return err;
 	}
+	move_pages(to, run, nr_slots << HKM_SLOT_SHIFT);
 	*new_run = to;
 	anon_drop(be, run, nr_slots);
 	return 0;
@@ -435,9 +447,10 @@ static int anon_fill(struct hkm_backend *be, void *to, void *from,
 		     size_t nr_slots)
 {
 	struct anon *a = to_anon(be);
+	size_t size = nr_slots << HKM_SLOT_SHIFT;
 
-	if (from && !(a->flags & HKM_ANON_THP) &&
-	    !hkm_sys_mremap_away(from, nr_slots << HKM_SLOT_SHIFT, to)) {
+	if (from && !(a->flags & HKM_ANON_THP) && a->flags & HKM_ANON_STAY &&
+	    hkm_sys_is_one_mapping(from, size) && move_mapping(to, from, size)) {
 		give_slots(a, slot_of(a, from), nr_slots);
 		return 0;
 	}

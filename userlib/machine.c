@@ -114,7 +114,8 @@ struct hkm_machine hkm_machine_learn(void)
 	if (m.memory > m.ram)
 		m.memory = m.ram;
 	m.huge = has_huge_pages();
-	m.strict = file_has("/proc/sys/vm/overcommit_memory", "2");
+	m.strict = file_has("/proc/sys/vm/overcommit_memory", "2") ||
+		   hkm_sys_data_is_limited();
 	if (__atomic_compare_exchange_n(&state, &unknown, BEING_WRITTEN, false,
 					__ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
 		machine = m;

@@ -12,7 +12,8 @@
  * @memory: bytes that this process may hope for: @ram, or the least limit of the
  *	memory cgroups that it is in
  * @huge: huge pages of 2 MiB can be had by asking for them
- * @strict: what is writable is counted against a limit (vm.overcommit_memory=2)
+ * @strict: what is writable is counted against a limit (vm.overcommit_memory=2, or
+ *	RLIMIT_DATA)
  */
 struct hkm_machine {
 	uint64_t ram;

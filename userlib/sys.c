@@ -130,6 +130,16 @@ int hkm_sys_mprotect(void *addr, size_t size, int prot)
 	return (int)SYS3(SYS_mprotect, addr, size, prot);
 }
 
+/*
+ * Asked to grow by a page, where there is no room for that, the kernel first says
+ * whether there are several, and does nothing.
+ */
+bool hkm_sys_is_one_mapping(void *addr, size_t size)
+{
+	return sys6(SYS_mremap, (long)addr, (long)size, (long)(size + 4096), 0,
+		    0, 0) != -EFAULT;
+}
+
 /* Linux 5.7; before it, -EINVAL and nothing done. */
 int hkm_sys_mremap_away(void *addr, size_t size, void *to)
 {
@@ -240,6 +250,14 @@ uint64_t hkm_sys_address_space(void)
 
 	sys6(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)&limit, 0, 0);
 	return limit.rlim_cur;
+}
+
+bool hkm_sys_data_is_limited(void)
+{
+	struct rlimit64 limit = { .rlim_cur = RLIM64_INFINITY };
+
+	sys6(SYS_prlimit64, 0, RLIMIT_DATA, 0, (long)&limit, 0, 0);
+	return limit.rlim_cur != RLIM64_INFINITY;
 }
 
 void *hkm_sys_table(size_t size)

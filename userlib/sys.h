@@ -7,6 +7,7 @@
  * public ones in hakmem.h they return a negative errno and leave errno alone.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +18,15 @@
 
 int hkm_sys_mprotect(void *addr, size_t size, int prot);
 int hkm_sys_madvise_nohugepage(void *addr, size_t size);
-/* the pages of @addr go to @to, whatever was there; @addr stays mapped, empty */
+/*
+ * hkm_sys_is_one_mapping - to the kernel, which may have several that look as one;
+ *	what is behind @addr + @size must be mapped
+ * hkm_sys_mremap_away - the pages of @addr go to @to, whatever was there; @addr stays
+ *	mapped, empty. An error may leave nothing at @to, so that any thread's next
+ *	mapping may land there; of what is several mappings, Linux before 6.17 does,
+ *	and later ones may move some of them
+ */
+bool hkm_sys_is_one_mapping(void *addr, size_t size);
 int hkm_sys_mremap_away(void *addr, size_t size, void *to);
 int hkm_sys_madvise_wipeonfork(void *addr, size_t size);
 /* what smaps calls this; nothing where the kernel has no names for it */
@@ -54,6 +63,9 @@ int hkm_sys_write_file(const char *path, const char *text, size_t len);
 /* bytes of RAM, and the limit on this process's address space */
 uint64_t hkm_sys_ram(void);
 uint64_t hkm_sys_address_space(void);
+
+/* is there a limit on what this process may write (RLIMIT_DATA)? */
+bool hkm_sys_data_is_limited(void);
 
 /*
  * Memory for the library's own tables, zeroed and a whole number of pages; it

@@ -41,11 +41,11 @@ size_t hkm_default_slots(void)
 	return nr ? (size_t)nr : 1;
 }
 
-/* What is in front of the first slot and behind the last one is given back. */
+/* What is in front of the first slot and behind the last one is given back, but a page. */
 int hkm_window_reserve(size_t nr_slots, char **base)
 {
 	size_t size = nr_slots << HKM_SLOT_SHIFT;
-	size_t front;
+	size_t front, kept;
 	char *map;
 
 	if (!nr_slots || nr_slots >= (size_t)PTRDIFF_MAX >> HKM_SLOT_SHIFT)
@@ -58,7 +58,9 @@ int hkm_window_reserve(size_t nr_slots, char **base)
 	front = -(uintptr_t)map % HKM_SLOT_SIZE;
 	if (front)
 		hkm_sys_munmap(map, front);
-	hkm_sys_munmap(map + front + size, HKM_SLOT_SIZE - front);
+	kept = front + size + 4096;
+	if (kept < size + HKM_SLOT_SIZE)
+		hkm_sys_munmap(map + kept, size + HKM_SLOT_SIZE - kept);
 	*base = map + front;
 	return 0;
 }
@@ -70,6 +72,17 @@ int hkm_window_shut(void *at, size_t size)
 				 MAP_FIXED, -1, 0);
 
 	return HKM_SYS_FAILED(map) ? -HKM_SYS_ERRNO(map) : 0;
+}
+
+/* A kernel that does not know NOREPLACE takes the address for a wish. */
+void hkm_window_mend(void *at, size_t size)
+{
+	void *map = hkm_sys_mmap(at, size, PROT_READ | PROT_WRITE,
+				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
+				 MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (!HKM_SYS_FAILED(map) && map != at)
+		hkm_sys_munmap(map, size);
 }
 
 int hkm_window_open(void)

@@ -42,9 +42,16 @@ int hkm_window_open(void);
 
 /*
  * hkm_window_reserve - @nr_slots slots of closed address space, aligned to a
- * slot. 0 or a negative errno.
+ * slot, and a page behind them, so that no slot has nothing behind it. 0 or a negative
+ * errno.
  */
 int hkm_window_reserve(size_t nr_slots, char **base);
+
+/*
+ * hkm_window_mend - a call that failed may have unmapped @size bytes at @at: if so,
+ * they are ours again, open and empty, unless another mapping is there already
+ */
+void hkm_window_mend(void *at, size_t size);
 
 /* hkm_window_shut - close a part again: its memory goes back. 0 or -errno */
 int hkm_window_shut(void *at, size_t size);

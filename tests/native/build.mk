@@ -61,6 +61,7 @@ TAPS_native := $(NATIVE_VARIANTS:%=$(B)/check/native-%.tap)
 NATIVE_WRAP :=				\
 	hkm_site			\
 	hkm_sys_clock_ns		\
+	hkm_sys_is_one_mapping		\
 	hkm_sys_minor_faults		\
 	hkm_sys_mmap			\
 	hkm_sys_mremap_away		\

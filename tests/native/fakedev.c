@@ -386,12 +386,29 @@ WRAP(unsigned int, hkm_site, (const void *caller))
 	return i + 1;
 }
 
-/* Linux 6.17 and later move several mappings at once. */
+WRAP(bool, hkm_sys_is_one_mapping, (void *addr, size_t size))
+{
+	return !(fake.enabled && fake.refuse_move) &&
+	       __real_hkm_sys_is_one_mapping(addr, size);
+}
+
+/*
+ * Nobody may ask for several mappings at once: what then becomes of them depends on
+ * the kernel. One that fails late has unmapped what was at @to.
+ */
 WRAP(int, hkm_sys_mremap_away, (void *addr, size_t size, void *to))
 {
-	if (fake.enabled && fake.refuse_move)
-		return -EFAULT;
-	return __real_hkm_sys_mremap_away(addr, size, to);
+	int n;
+
+	if (!__real_hkm_sys_is_one_mapping(addr, size))
+		abort();
+	if (!fake.enabled)
+		return __real_hkm_sys_mremap_away(addr, size, to);
+	n = count(mremaps);
+	if (n >= 64 || !(fake.failing_moves >> n & 1))
+		return __real_hkm_sys_mremap_away(addr, size, to);
+	munmap(to, size);
+	return -ENOMEM;
 }
 
 /* The first trigger is the one that needs privilege: its window is shorter. */

@@ -25,7 +25,8 @@ struct fakedev {
 	bool tell_sites_apart;	/* no two callers are one site by their hash */
 	size_t refuse_tables;	/* there is no memory for one of so many bytes, or 0 */
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
-	bool refuse_move;	/* mremap() says what a mapping in pieces is */
+	bool refuse_move;	/* every slot is several mappings */
+	uint64_t failing_moves;	/* bit n: of mremap()s, number n fails, late */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
 	void (*after_move)(void);	/* called as RECYCLE with MOVE returns */
 	uint32_t abi_version;
@@ -33,7 +34,7 @@ struct fakedev {
 	size_t max_slots;
 
 	/* what happened, atomic */
-	int opens, handouts, at_handouts, drops, fresh, moves;
+	int opens, handouts, at_handouts, drops, fresh, moves, mremaps;
 	size_t nr_slots;	/* as SETUP was told */
 	uint32_t last_flags;	/* of the last HANDOUT */
 	/* memory pressure: errors of the two triggers, and what happened */

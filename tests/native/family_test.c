@@ -282,6 +282,66 @@ static void realloc_moves_a_changed_block(void)
 	hkm_free(q);
 }
 
+/* what has moved and grown is several mappings, without anybody's doing */
+static void grow_again_and_again(const char *thp)
+{
+	char *p, *q;
+
+	no_device();
+	setenv("HAKMEM_THP", thp, 1);
+	p = hkm_malloc(2 * SLOT);
+	for (size_t nr = 2; nr < 24; nr += nr / 2) {
+		/* in the way, and too large for what p has left before */
+		hkm_malloc((nr + nr / 2) * SLOT);
+		fill(p, 0, nr * SLOT, (int)nr);
+		q = hkm_realloc(p, (nr + nr / 2) * SLOT);
+		check(q && q != p);
+		check(is_filled(q, nr * SLOT, (int)nr));
+		p = q;
+	}
+}
+
+static void realloc_moves_what_has_moved_before(void)
+{
+	grow_again_and_again("off");
+}
+
+static void realloc_moves_huge_pages_that_have_moved_before(void)
+{
+	grow_again_and_again("on");
+}
+
+/* what the kernel refuses to move, early or late, is copied */
+static void realloc_loses_nothing_where_a_move_fails(void)
+{
+	static const uint64_t failing[] = { 1, 2, 4, 6, 8, UINT64_MAX };
+
+	for (size_t i = 0; i < sizeof(failing) / sizeof(*failing); i++) {
+		char *p, *q;
+
+		no_device();
+		p = hkm_malloc(6 * SLOT);
+		hkm_malloc(SLOT);
+		fill(p, 0, 6 * SLOT, 5);
+		/* one of five pieces, and one slot that is several */
+		if (i)
+			check_int(mprotect(p + SLOT, SLOT, PROT_READ), 0);
+		if (i > 1)
+			check_int(mprotect(p + 3 * SLOT + 4096, 8192,
+					   PROT_READ), 0);
+		fake.mremaps = 0;
+		fake.failing_moves = failing[i];
+		q = hkm_realloc(p, 9 * SLOT);
+		check(q && q != p);
+		check(fake.mremaps > (i ? 2 : 0));
+		check(is_filled(q, 6 * SLOT, 5));
+		fill(q, 6 * SLOT, 9 * SLOT, 6);
+		hkm_free(q);
+		fake.failing_moves = 0;
+		hkm_shutdown();
+	}
+}
+
 static void realloc_on_the_device_moves_folios(void)
 {
 	char *p, *q, *wall;
@@ -565,6 +625,9 @@ static const struct tap_case cases[] = {
 	CASE(realloc_shrinks_in_place),
 	CASE(realloc_moves_pages),
 	CASE(realloc_moves_a_changed_block),
+	CASE(realloc_moves_what_has_moved_before),
+	CASE(realloc_moves_huge_pages_that_have_moved_before),
+	CASE(realloc_loses_nothing_where_a_move_fails),
 	CASE(realloc_on_the_device_moves_folios),
 	CASE(what_realloc_moves_away_from_is_the_next_ones),
 	CASE(a_block_that_cannot_move_stays),

@@ -30,6 +30,8 @@ static void it_is_aligned_wherever_it_lands(void)
 		check_int((uintptr_t)base % SLOT, 0);
 		check(is_mapped(base, 4096));
 		check(is_mapped(base + 10 * SLOT - 4096, 4096));
+		/* no slot has nothing behind it */
+		check(is_mapped(base + 10 * SLOT, 4096));
 	}
 }
 
