@@ -9,8 +9,9 @@
  *
  * A reservation is PROT_NONE and private: no memory, nothing that the kernel
  * counts as committed, also where overcommit is off. It does count against
- * RLIMIT_AS, of which the library takes no more than half, and an mlockall() of
- * what is to come counts it against RLIMIT_MEMLOCK: hence the halving. The
+ * RLIMIT_AS, of which the library takes no more than half (of what is left of it, if it
+ * was set after we looked), and an mlockall() of what is to come counts it against
+ * RLIMIT_MEMLOCK: hence the halving. The
  * window stays for the rest of the process, because live whales are in it and
  * its addresses mean "ours" for ever.
  */
@@ -87,7 +88,7 @@ void hkm_window_mend(void *at, size_t size)
 
 int hkm_window_open(void)
 {
-	size_t nr_slots = hkm_default_slots();
+	size_t most = hkm_default_slots(), nr_slots = most;
 	char *base;
 	int err;
 
@@ -99,6 +100,12 @@ int hkm_window_open(void)
 			break;
 		nr_slots /= 2;
 	} while ((err == -ENOMEM || err == -EAGAIN) && nr_slots);
+	/* There is a limit that was not known; all of what is left would be too much. */
+	if (!err && nr_slots < most && nr_slots > 1) {
+		hkm_sys_munmap(base, (nr_slots << HKM_SLOT_SHIFT) + 4096);
+		nr_slots /= 2;
+		err = hkm_window_reserve(nr_slots, &base);
+	}
 	if (err)
 		return err;
 

@@ -135,7 +135,20 @@ static void it_is_halved_until_it_fits(void)
 	other = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(other != MAP_FAILED);
 	check_int(hkm_window_open(), 0);
-	check_int(hkm_window.size, 128 * SLOT);
+	check_int(hkm_window.size, 64 * SLOT);
+}
+
+/* the limit came after we had looked: others still need addresses */
+static void it_leaves_half_of_a_limit_that_came_late(void)
+{
+	struct rlimit limit = { (size_t)4 << 30, RLIM_INFINITY };
+
+	hkm_default_slots();
+	check_int(setrlimit(RLIMIT_AS, &limit), 0);
+	check_int(hkm_window_open(), 0);
+	check(hkm_window.size <= (size_t)2 << 30);
+	check(mmap(NULL, (size_t)3 << 29, PROT_NONE,
+		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 }
 
 /* nothing of it may be charged to a limit on locked memory either */
@@ -167,6 +180,7 @@ static const struct tap_case cases[] = {
 #ifndef SANITIZED
 	CASE(it_follows_the_address_limit),
 	CASE(it_is_halved_until_it_fits),
+	CASE(it_leaves_half_of_a_limit_that_came_late),
 	CASE(it_bears_mlockall),
 #endif
 };
