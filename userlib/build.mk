@@ -79,7 +79,7 @@ $(B)/libhakmem.a: $(LIBHAKMEM_OBJ)
 
 $(B)/libhakmem.so.1: $(LIBHAKMEM_OBJ) userlib/libhakmem.map
 	$(call say,LD,$@)
-	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) -shared -Wl,-soname,libhakmem.so.1 -Wl,-z,defs \
+	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) -shared -Wl,-soname,libhakmem.so.1 -Wl,-z,defs -Wl,-z,nodelete \
 		-Wl,--version-script=userlib/libhakmem.map -o $@ $(LIBHAKMEM_OBJ) -pthread
 
 $(B)/libhakmem.so: $(B)/libhakmem.so.1
