@@ -119,6 +119,32 @@ static size_t claim(struct hkm_region *r, size_t first, size_t nr)
 	return n;
 }
 
+/*
+ * BUSY -> IDLE, keeping the generation. Release: pairs with the acquire of
+ * claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
+ * last access to the slot comes before anybody else's first.
+ */
+static inline void set_idle(uint64_t *word, uint64_t epoch)
+{
+	store_release(word, HKR_WORD_MAKE(HKR_WORD_IDLE, epoch,
+					  HKR_WORD_GEN(read_once(word))));
+}
+
+/*
+ * Drop slots that are ours. Where that fails, because the program has closed the
+ * device, say, nobody will use them any more; the kernel may have them.
+ */
+static int drop_ours(struct hkm_region *r, size_t first, size_t nr)
+{
+	uint64_t *word = &r->words[first], epoch = read_once(&r->control->epoch);
+	int err = recycle(r, HKR_RECYCLE_DROP, first, nr);
+
+	for (size_t i = 0; err && i < nr; i++)
+		if (HKR_WORD_STATE(read_once(&word[i])) == HKR_WORD_BUSY)
+			set_idle(&word[i], epoch);
+	return err;
+}
+
 /* Drop what is still idle of a run, in as few calls as its gaps allow. */
 static void drop_idle(struct hkm_region *r, size_t first, size_t nr)
 {
@@ -126,7 +152,7 @@ static void drop_idle(struct hkm_region *r, size_t first, size_t nr)
 		size_t n = claim(r, first, nr);
 
 		if (n)
-			recycle(r, HKR_RECYCLE_DROP, first, n);
+			drop_ours(r, first, n);
 		else
 			n = 1;
 		first += n;
@@ -148,7 +174,7 @@ static void drop_busy(struct hkm_region *r, size_t first, size_t nr)
 				&r->words[first + i + n])) == HKR_WORD_BUSY)
 			n++;
 		if (n)
-			recycle(r, HKR_RECYCLE_DROP, first + i, n);
+			drop_ours(r, first + i, n);
 	}
 }
 
@@ -189,14 +215,15 @@ static bool all_busy(struct hkm_region *r, size_t first, size_t nr)
  * is passed over by AT, hence the look at the words afterwards.
  *
  * What is idle gives its memory for it, where something is: runs that gave theirs
- * for a new one still count as idle (supply.c), and must not grow beyond that.
+ * for a new one still count as idle (supply.c), and must not grow beyond that. A
+ * large run gets memory as it is touched, as when it was new.
  */
 static int recommit(struct hkm_region *r, size_t first, size_t nr, size_t claimed)
 {
 	struct hkr_handout_req req = {
 		.nr_slots = (uint32_t)nr,
-		.flags = HKR_HANDOUT_COMMIT | HKR_HANDOUT_AT |
-			 HKR_HANDOUT_FROM_IDLE,
+		.flags = HKR_HANDOUT_AT |
+			 hkm_region_handout_flags(nr, HKM_COMMIT_FROM_IDLE),
 		.node = HKR_NODE_ANY,
 		.first = first,
 	};
@@ -241,11 +268,6 @@ static int region_commit(struct hkm_backend *be, size_t nr_slots,
 	return 0;
 }
 
-/*
- * BUSY -> IDLE, keeping the generation. Release: pairs with the acquire of
- * claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
- * last access to the slot comes before anybody else's first.
- */
 static bool region_idle(struct hkm_backend *be, void *run, size_t nr_slots)
 {
 	struct hkm_region *r = hkm_to_region(be);
@@ -256,9 +278,7 @@ static bool region_idle(struct hkm_backend *be, void *run, size_t nr_slots)
 		return false;
 	epoch = read_once(&r->control->epoch);
 	for (size_t i = 0; i < nr_slots; i++)
-		store_release(&word[i],
-			      HKR_WORD_MAKE(HKR_WORD_IDLE, epoch,
-					    HKR_WORD_GEN(read_once(&word[i]))));
+		set_idle(&word[i], epoch);
 	return false;
 }
 
@@ -281,7 +301,7 @@ static int region_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
 		return err;
 	}
 	if (n)
-		recycle(r, HKR_RECYCLE_DROP, first, n);
+		drop_ours(r, first, n);
 	drop_idle(r, first + n, nr_slots - n);
 	return -ESTALE;
 }
@@ -367,7 +387,7 @@ static int region_move(struct hkm_backend *be, void *run, size_t nr_slots,
 	range.to = req.first;
 	err = recycle_range(r, HKR_RECYCLE_MOVE, &range);
 	if (err) {
-		recycle(r, HKR_RECYCLE_DROP, req.first, new_nr);
+		drop_ours(r, req.first, new_nr);
 		return err;
 	}
 	*new_run = be->base + (req.first << HKM_SLOT_SHIFT);
@@ -383,7 +403,7 @@ static int region_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 	if (!hkm_region_owned(r))
 		return -EPERM;
 	if (all_busy(r, first, nr_slots))
-		return recycle(r, HKR_RECYCLE_DROP, first, nr_slots);
+		return drop_ours(r, first, nr_slots);
 	drop_idle(r, first, nr_slots);
 	return 0;
 }

@@ -333,6 +333,8 @@ WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 
 	if (!fake.enabled)
 		return __real_hkm_sys_region_recycle(fd, recycle);
+	if (fake.recycle_error)
+		return fake.recycle_error;
 	range = (void *)(uintptr_t)recycle->ranges;
 	if (recycle->mode == HKR_RECYCLE_MOVE) {
 		count(moves);

@@ -29,6 +29,25 @@ static void device_whales_cycle_without_calls(void)
 	check_int(fake.at_handouts + fake.drops + fake.fresh, 0);
 }
 
+/* what can no longer be given back is left for the kernel to take */
+static void a_closed_device_holds_no_memory(void)
+{
+	char *a, *b;
+
+	with_device();
+	a = hkm_malloc(3 * SLOT);
+	b = hkm_malloc(2 * SLOT);
+	hkm_free(a);
+	hkm_free(b);
+	check_int(fake_reclaim(1, 1), 1);
+	fake.recycle_error = -EBADF;
+	fake.handout_call_error = -EBADF;
+	check(hkm_malloc(3 * SLOT) != a);
+	hkm_release_all();
+	check_int(stats().idle_bytes, 0);
+	check_int(fake_reclaim(0, 5), 4);
+}
+
 static void lost_whales_are_counted_and_replaced(void)
 {
 	char *a, *b;
@@ -375,6 +394,7 @@ static const struct tap_case cases[] = {
 	CASE(forked_child_has_a_heap),
 	CASE(forked_child_leaves_the_device_alone),
 	CASE(device_whales_cycle_without_calls),
+	CASE(a_closed_device_holds_no_memory),
 	CASE(lost_whales_are_counted_and_replaced),
 	CASE(stale_entry_leaves_its_successor_alone),
 	CASE(shutdown_spares_a_successor),
