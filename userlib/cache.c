@@ -421,7 +421,10 @@ static bool put_word(uint64_t word, uint64_t stamp)
 	if (unlikely(!cap))
 		return false;
 	return put_anywhere(home_of(hkm_lane(), cap), cap, word, stamp) ||
-	       replace_oldest(word, stamp);
+	       replace_oldest(word, stamp) ||
+	       /* all that are there stay, and so does this one */
+	       (flags_of(word) & HKM_RUN_PINNED &&
+		put_anywhere(0, MAX_ENTRIES, word, stamp));
 }
 
 /* Counted first: a run that is in the table may be taken at once. */

@@ -52,7 +52,10 @@ static void drop(const struct hkm_run *run)
 {
 	struct hkm_backend *be = hkm_source_of(run->first);
 
-	be->ops->evict(be, hkm_slot_address(run->first), run->nr);
+	if (run->flags & HKM_RUN_PINNED)	/* to its source it is not idle */
+		be->ops->drop(be, hkm_slot_address(run->first), run->nr);
+	else
+		be->ops->evict(be, hkm_slot_address(run->first), run->nr);
 }
 
 /* There is no room for it. */
@@ -136,7 +139,8 @@ static void make_idle(size_t first, size_t nr, unsigned int flags)
 	struct hkm_backend *be = hkm_source_of(first);
 	uint64_t now = hkm_cache_now_ms();
 
-	if (be->ops->idle(be, hkm_slot_address(first), nr))
+	if (likely(!(flags & HKM_RUN_PINNED)) &&
+	    be->ops->idle(be, hkm_slot_address(first), nr))
 		run.flags |= HKM_RUN_ZERO;
 	if (unlikely(!hkm_cache_put(&run, now))) {
 		trim(&run);	/* the cache is closed */
@@ -166,7 +170,7 @@ static bool confirm(const struct hkm_run *run)
 {
 	struct hkm_backend *be;
 
-	if (hkm_source_is_anon(run->first))
+	if (hkm_source_is_anon(run->first) || run->flags & HKM_RUN_PINNED)
 		return true;
 	be = hkm_source_of(run->first);
 	if (likely(!be->ops->reuse(be, hkm_slot_address(run->first), run->nr)))

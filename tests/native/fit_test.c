@@ -179,6 +179,22 @@ static void sparse_runs_of_the_device_are_backed_on_touch(void)
 	check(!(fake.last_flags & HKR_HANDOUT_FROM_IDLE));
 }
 
+/* also where the kernel has taken some of it back */
+static void sparse_runs_that_lost_memory_are_backed_on_touch(void)
+{
+	char *p;
+
+	with_device();
+	fake.max_slots = 512;
+	p = hkm_malloc(400 * SLOT);
+	hkm_free(p);
+	check_int(fake_reclaim(3, 1), 1);
+	check(hkm_malloc(400 * SLOT) == p);
+	check_int(fake.at_handouts, 1);
+	check(!(fake.last_flags & HKR_HANDOUT_COMMIT));
+	check_int(HKR_WORD_STATE(fake_word(3)), HKR_WORD_BUSY);
+}
+
 /* the device finds idle memory itself, when it is told that there is some */
 static void new_runs_of_the_device_are_made_of_idle_memory(void)
 {
@@ -251,6 +267,79 @@ static void pinned_runs_stay(void)
 	hkm_free(p);
 	check_int(stats().idle_bytes, 0);
 	check_int(resident_pages(p, 2 * SLOT), 0);
+}
+
+static void pinned_runs_stay_whatever_the_policy(void)
+{
+	static const char *const policies[] = { "dontneed", "free", "decay" };
+
+	for (size_t i = 0; i < 3; i++) {
+		char *p;
+
+		no_device();
+		setenv("HAKMEM_POLICY", policies[i], 1);
+		p = hkm_malloc(2 * SLOT);
+		memset(p, 1, 2 * SLOT);
+		check_int(hkm_pin(p, 1), 0);
+		hkm_free(p);
+		check(all_bytes(p, 2 * SLOT, 1));
+		check(hkm_malloc(2 * SLOT) == p);
+		hkm_shutdown();
+	}
+}
+
+/* to the kernel they are in use */
+static void pinned_runs_of_the_device_stay(void)
+{
+	char *p;
+
+	with_device();
+	p = hkm_malloc(2 * SLOT);
+	check_int(hkm_pin(p, 1), 0);
+	hkm_free(p);
+	check_int(stats().idle_bytes, 2 * SLOT);
+	check_int(fake_reclaim(0, 2), 0);
+	check_int(hkm_release_all(), 0);
+	check(hkm_malloc(2 * SLOT) == p);
+	hkm_free(p);
+	check_int(fake_reclaim(0, 2), 0);
+	check(hkm_malloc(2 * SLOT) == p);
+	check_int(hkm_pin(p, 0), 0);
+	hkm_free(p);
+	check_int(fake_reclaim(0, 2), 2);
+}
+
+static void shutdown_gives_pinned_runs_back(void)
+{
+	char *p;
+
+	with_device();
+	p = hkm_malloc(2 * SLOT);
+	check_int(hkm_pin(p, 1), 0);
+	hkm_free(p);
+	hkm_shutdown();
+	check(!fake_is_taken(0) && !fake_is_taken(1));
+}
+
+static void pinned_runs_stay_beyond_the_capacity(void)
+{
+	char *p[20];
+
+	no_device();
+	setenv("HAKMEM_WHALE_SLOTS", "1", 1);
+	for (int i = 0; i < 20; i++) {
+		p[i] = hkm_malloc(SLOT);
+		memset(p[i], i, SLOT);
+		check_int(hkm_pin(p[i], 1), 0);
+	}
+	for (int i = 0; i < 20; i++)
+		hkm_free(p[i]);
+	check_int(stats().idle_bytes, 20 * SLOT);
+	for (int i = 0; i < 20; i++)
+		check(all_bytes(p[i], SLOT, i));
+	for (int i = 0; i < 20; i++)
+		check_int(hkm_pin(hkm_malloc(SLOT), 0), 0);
+	check_int(stats().idle_bytes, 0);
 }
 
 /* what grows takes the idle memory behind it, but not what is to be kept */
@@ -370,10 +459,15 @@ static const struct tap_case cases[] = {
 	CASE(pinned_runs_are_not_widened),
 	CASE(some_runs_are_not_made_of_idle_memory),
 	CASE(sparse_runs_of_the_device_are_backed_on_touch),
+	CASE(sparse_runs_that_lost_memory_are_backed_on_touch),
 	CASE(new_runs_of_the_device_are_made_of_idle_memory),
 	CASE(limit_bounds_idle_bytes),
 	CASE(default_limit_is_an_eighth_of_memory),
 	CASE(pinned_runs_stay),
+	CASE(pinned_runs_stay_whatever_the_policy),
+	CASE(pinned_runs_of_the_device_stay),
+	CASE(shutdown_gives_pinned_runs_back),
+	CASE(pinned_runs_stay_beyond_the_capacity),
 	CASE(growth_leaves_pinned_runs_alone),
 	CASE(old_runs_go_with_a_later_call),
 	CASE(presets_choose_policy_and_limit),

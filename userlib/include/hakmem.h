@@ -263,7 +263,8 @@ size_t hkm_release_all(void);
 
 /*
  * hkm_pin - keep the memory of a live whale also while it is idle: it is neither
- * trimmed nor evicted (but by hkm_shutdown()) until it is live again and unpinned.
+ * trimmed nor evicted (but by hkm_shutdown()), nor taken by the kernel, until it is live
+ * again and unpinned.
  * 0, or -EINVAL where @ptr is not in a whale of this heap
  */
 int hkm_pin(void *ptr, int on);
