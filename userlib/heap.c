@@ -225,10 +225,13 @@ static always_inline void *alloc_whale(unsigned int site, size_t size,
 	return likely(ptr) ? ptr : alloc_whale_again(size, flags);
 }
 
-/* A slot's alignment is promised for a whale's size, if it costs no block. */
-static cold void *alloc_elsewhere(size_t align, size_t size)
+/*
+ * A slot's alignment is promised for a whale's size, if it costs no block. It is not
+ * what the program asked for: what it asks for is kept or fails.
+ */
+static cold void *alloc_elsewhere(size_t size)
 {
-	void *ptr = hkm_next.memalign(align, size);
+	void *ptr = hkm_next.memalign(HKM_SLOT_SIZE, size);
 
 	if (!ptr)
 		ptr = hkm_next.memalign(sizeof(max_align_t), size);
@@ -242,7 +245,7 @@ static always_inline void *malloc_whale(unsigned int site, size_t size)
 	do {
 		ptr = alloc_whale(site, size, 0);
 		if (unlikely(!ptr))
-			ptr = alloc_elsewhere(HKM_SLOT_SIZE, size);
+			ptr = alloc_elsewhere(size);
 	} while (unlikely(!ptr) && hkm_low_memory(size));
 	return likely(ptr) ? ptr : no_memory();
 }
@@ -274,7 +277,7 @@ static always_inline void *memalign_whale(unsigned int site, size_t align,
 	do {
 		ptr = alloc_whale(site, size, flags);
 		if (unlikely(!ptr))
-			ptr = alloc_elsewhere(align, size);
+			ptr = hkm_next.memalign(align, size);
 	} while (unlikely(!ptr) && hkm_low_memory(size));
 	return likely(ptr) ? ptr : no_memory();
 }

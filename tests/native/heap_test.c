@@ -4,7 +4,6 @@
  * misuse, settings, and no device.
  */
 #include <malloc.h>
-#include <sys/resource.h>
 
 #include "heap_test.h"
 #include "window.h"
@@ -127,20 +126,12 @@ static void free_keeps_errno(void)
 }
 
 #ifndef SANITIZED	/* sanitizers need terabytes of address space */
-/* the window takes half of what RLIMIT_AS allows; libc has the other half */
 static void libc_serves_where_the_window_is_full(void)
 {
-	struct rlimit limit = { 0, RLIM_INFINITY };
-	size_t kib = 0;
-	char line[256], *p, *q;
-	FILE *f = fopen("/proc/self/status", "r");
+	char *p, *q;
 
 	no_device();
-	while (fgets(line, sizeof(line), f))
-		sscanf(line, "VmSize: %zu kB", &kib);
-	fclose(f);
-	limit.rlim_cur = kib * 1024 + 64 * SLOT;
-	check_int(setrlimit(RLIMIT_AS, &limit), 0);
+	limit_addresses(64);
 	p = hkm_malloc(25 * SLOT);
 	q = hkm_malloc(20 * SLOT);
 	check(is_whale(p) && is_whale(q));
@@ -149,6 +140,29 @@ static void libc_serves_where_the_window_is_full(void)
 	hkm_free(q);
 	hkm_free(p);
 	check_int(stats().live_bytes, 0);
+}
+
+/* libc needs more addresses for an aligned block than for another of that size */
+static void an_alignment_is_kept_where_addresses_are_few(void)
+{
+	int got = 0;
+	void *p, *q;
+
+	no_device();
+	limit_addresses(64);
+	check(is_whale(hkm_malloc(25 * SLOT)));
+	for (size_t size = 40 * SLOT; size > 20 * SLOT; size -= SLOT / 32) {
+		q = hkm_aligned_alloc(SLOT, size);
+		check(!((uintptr_t)q % SLOT));
+		hkm_free(q);
+		if (hkm_posix_memalign(&p, SLOT, size))
+			continue;
+		check(is_whale(p));
+		check(!hkm_window_has(p));
+		hkm_free(p);
+		got++;
+	}
+	check(got);
 }
 #endif
 
@@ -415,6 +429,7 @@ static const struct tap_case cases[] = {
 	CASE(free_keeps_errno),
 #ifndef SANITIZED
 	CASE(libc_serves_where_the_window_is_full),
+	CASE(an_alignment_is_kept_where_addresses_are_few),
 #endif
 	CASE(libc_serves_without_tables),
 	CASE(wild_frees_abort_with_the_address),
