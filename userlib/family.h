@@ -79,7 +79,7 @@ static inline void *family_reallocarray(void *ptr, size_t nr, size_t each,
 static inline void *family_memalign(size_t align, size_t size,
 				    const void *caller)
 {
-	if (likely(size < read_once(&hkm_threshold)) || align > HKM_WHALE_MIN)
+	if (likely(size < read_once(&hkm_threshold)))
 		return hkm_next.memalign(align, size);
 	return hkm_heap_memalign(align, size, caller);
 }

@@ -205,11 +205,14 @@ bool hkm_heap_wants_whale(size_t size)
 }
 
 /* Idle memory may be in the way of what cannot be made of it. */
+static cold bool make_room(size_t size)
+{
+	return size <= hkm_window.size && hkm_whale_release(false);
+}
+
 static cold void *alloc_whale_again(size_t size, unsigned int flags)
 {
-	if (size > hkm_window.size || !hkm_whale_release(false))
-		return NULL;
-	return hkm_whale_alloc(size, flags);
+	return make_room(size) ? hkm_whale_alloc(size, flags) : NULL;
 }
 
 /* @site is a constant 0 wherever time matters. */
@@ -283,6 +286,25 @@ static always_inline void *memalign_whale(unsigned int site, size_t align,
 }
 
 /*
+ * No whale is aligned to more than a slot. What nobody can have at all the program is
+ * not asked for: the next allocator says why.
+ */
+static cold void *memalign_beyond(size_t align, size_t size)
+{
+	void *ptr;
+
+	find_threshold();
+	if (size < hkm_threshold_now() || align > PTRDIFF_MAX)
+		return hkm_next.memalign(align, size);
+	do {
+		ptr = hkm_next.memalign(align, size);
+		if (!ptr && make_room(size))
+			ptr = hkm_next.memalign(align, size);
+	} while (!ptr && hkm_low_memory(size));
+	return ptr ? ptr : no_memory();
+}
+
+/*
  * The slow way, for all that may be a whale while more than its size matters: it is
  * measured while thresholds are rated, and has a site where sites are on.
  */
@@ -353,6 +375,8 @@ void *hkm_heap_memalign(size_t align, size_t size, const void *caller)
 {
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
+	if (unlikely(align > HKM_SLOT_SIZE))
+		return memalign_beyond(align, size);
 	if (unlikely(!hkm_threshold_is_fixed()))
 		return memalign_slowly(align, size, caller);
 	if (unlikely(size < read_once(&hkm_threshold)))
@@ -393,24 +417,33 @@ static void *realloc_whale(void *old, size_t size, const void *caller)
 	return ptr;
 }
 
+static void *move_into_whale(void *whale, void *old, size_t size)
+{
+	size_t room = hkm_next.usable_size(old);
+
+	memcpy(whale, old, size < room ? size : room);
+	read_once(&hkm_next.free)(old);
+	return whale;
+}
+
 /* A block of the next allocator that grows into a whale. */
 static void *realloc_into_whale(void *old, size_t size, const void *caller)
 {
-	size_t room;
 	void *ptr;
 
 	if (unlikely(size > PTRDIFF_MAX))
 		return no_memory();
 	if (!old)
 		return hkm_heap_malloc(size, caller);
-	ptr = size >= hkm_threshold_now() ?
-	      alloc_whale(hkm_site(caller), size, 0) : NULL;
-	if (!ptr)
+	if (size < hkm_threshold_now())
 		return hkm_next.realloc(old, size);
-	room = hkm_next.usable_size(old);
-	memcpy(ptr, old, size < room ? size : room);
-	read_once(&hkm_next.free)(old);
-	return ptr;
+	do {
+		ptr = alloc_whale(hkm_site(caller), size, 0);
+		if (likely(ptr))
+			return move_into_whale(ptr, old, size);
+		ptr = hkm_next.realloc(old, size);
+	} while (!ptr && hkm_low_memory(size));
+	return ptr ? ptr : no_memory();
 }
 
 static void *realloc_any(void *old, size_t size, const void *caller)

@@ -50,7 +50,8 @@ extern const struct hkm_front hkm_front;
 
 /*
  * hkm_heap_malloc, _calloc, _memalign - a block of @size bytes, a whale where
- * that can be had. @align is at most a slot; not a power of two: the next one.
+ * that can be had; with an @align of more than a slot it cannot. Not a power of two:
+ * the next one.
  * @caller is where the program is told of it, or NULL (sites.h).
  */
 void *hkm_heap_malloc(size_t size, const void *caller);

@@ -63,6 +63,63 @@ static void the_program_is_asked_before_a_block_fails(void)
 	check_int(asked, 4);
 }
 
+static void it_is_asked_before_realloc_fails(void)
+{
+	char *p;
+
+	no_device();
+	limit_addresses(64);
+	hkm_set_low_memory(give_spare, &spare);
+	spare = hkm_malloc(25 * SLOT);
+	check(hkm_malloc(20 * SLOT));
+	p = memset(hkm_malloc(1000), 1, 1000);
+	p = hkm_realloc(p, 22 * SLOT);
+	check(hkm_window_has(p) && all_bytes(p, 1000, 1));
+	check_int(asked, 1);
+	check_int(wanted, 22 * SLOT);
+	/* it has nothing any more; the old block stays as it is */
+	p = memset(hkm_malloc(1000), 2, 1000);
+	errno = 0;
+	check(!hkm_realloc(p, 23 * SLOT));
+	check_int(errno, ENOMEM);
+	check_int(asked, 2);
+	check(all_bytes(p, 1000, 2));
+	/* nor is it asked for a small one */
+	check(!hkm_realloc(p, PTRDIFF_MAX + 1UL));
+	check((p = hkm_realloc(p, 10000)));
+	check_int(asked, 2);
+	hkm_free(p);
+}
+
+/* what is aligned to more than a slot is no whale, but of a whale's size */
+static void it_is_asked_before_a_great_alignment_fails(void)
+{
+	void *p;
+
+	no_device();
+	limit_addresses(64);
+	hkm_set_low_memory(give_spare, &spare);
+	hkm_free(hkm_malloc(3 * SLOT));
+	spare = hkm_memalign(2 * SLOT, 20 * SLOT);
+	check(spare && !hkm_window_has(spare));
+	check_int(stats().idle_bytes, 3 * SLOT);
+	p = hkm_memalign(2 * SLOT, 18 * SLOT);
+	check(p && !((uintptr_t)p % (2 * SLOT)));
+	check_int(stats().idle_bytes, 0);
+	check_int(asked, 1);
+	check_int(wanted, 18 * SLOT);
+	errno = 0;
+	check(!hkm_memalign(2 * SLOT, 19 * SLOT));
+	check_int(errno, ENOMEM);
+	check_int(asked, 2);
+	check_int(hkm_posix_memalign(&p, 4 * SLOT, 19 * SLOT), ENOMEM);
+	check_int(asked, 3);
+	/* of no whale's size, or no alignment that there can be */
+	check(!hkm_memalign(64 * SLOT, SLOT - 1));
+	check(!hkm_memalign((size_t)1 << 63, SLOT));
+	check_int(asked, 3);
+}
+
 static void it_is_not_asked_while_it_answers(void)
 {
 	no_device();
@@ -121,6 +178,8 @@ static void pressure_asks_too(void)
 static const struct tap_case cases[] = {
 #ifndef SANITIZED
 	CASE(the_program_is_asked_before_a_block_fails),
+	CASE(it_is_asked_before_realloc_fails),
+	CASE(it_is_asked_before_a_great_alignment_fails),
 	CASE(it_is_not_asked_while_it_answers),
 	CASE(idle_memory_is_not_in_the_way),
 #endif
