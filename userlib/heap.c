@@ -30,7 +30,9 @@
 
 #define PAGE ((size_t)4096)
 
-static bool aligned_from_region; /* atomic */
+/* Atomic, each for itself. */
+static bool aligned_from_region;
+static int trim_said = -1;	/* by the program, for good; enum hkm_trim or -1 */
 
 static const char *const source_words[] = { "auto", "anon", "region", NULL };
 static const char *const policy_words[] = {
@@ -96,6 +98,23 @@ static const struct mode *read_environment(struct hkm_config *cfg)
 	return mode;
 }
 
+/*
+ * What the program says goes before the environment, also if it says so while another
+ * thread is in here: of two that exchange trim_said the later one sets what it is.
+ */
+static void set_trim(void)
+{
+	int said = read_once(&trim_said), how;
+
+	do {
+		how = said >= 0 ? said : hkm_env_choice("HAKMEM_TRIM",
+							trim_words, 0);
+		hkm_whale_set_trim((enum hkm_trim)how);
+	} while (!__atomic_compare_exchange_n(&trim_said, &said, said, false,
+					      __ATOMIC_ACQ_REL,
+					      __ATOMIC_RELAXED));
+}
+
 static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 {
 	int err;
@@ -107,9 +126,7 @@ static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 	err = hkm_whale_open(cfg);
 	hkm_unlock(&hkm_setup_lock);
 	if (!err)	/* without the lock, because it may start a thread */
-		hkm_whale_set_trim((enum hkm_trim)hkm_env_choice("HAKMEM_TRIM",
-				   trim_words,
-				   (int)read_once(&hkm_trimmer_how)));
+		set_trim();
 	return err;
 }
 
@@ -554,7 +571,8 @@ int hkm_set_trim(enum hkm_trim how)
 {
 	if ((unsigned int)how > HKM_TRIM_PSI)
 		return -EINVAL;
-	hkm_whale_set_trim(how);
+	__atomic_exchange_n(&trim_said, (int)how, __ATOMIC_ACQ_REL);
+	set_trim();
 	return 0;
 }
 

@@ -156,6 +156,50 @@ static void off_and_on_by_call(void)
 	check_int(resident_pages(p, SLOT), SLOT / 4096);
 }
 
+/* whatever the environment says, before the first set-up and at later ones */
+static void a_call_outlives_set_ups(void)
+{
+	char *p;
+
+	set_up("psi", "3600000");
+	check_int(hkm_set_trim(HKM_TRIM_OFF), 0);
+	for (int i = 0; i < 3; i++) {
+		make_idle(1);
+		check_alone();
+		hkm_shutdown();
+		if (i)
+			check_int(hkm_init(NULL), 0);
+	}
+	hkm_shutdown();
+	set_up("off", "20");
+	check_int(hkm_set_trim(HKM_TRIM_THREAD), 0);
+	for (int i = 0; i < 2; i++) {
+		p = make_idle(2);
+		eventually(!resident_pages(p, 2 * SLOT));
+		hkm_shutdown();
+	}
+	/* what it did not take is not said */
+	check_int(hkm_set_trim((enum hkm_trim)-1), -EINVAL);
+	p = make_idle(2);
+	eventually(!resident_pages(p, 2 * SLOT));
+	check_int(__atomic_load_n(&fake.triggers, __ATOMIC_RELAXED), 0);
+}
+
+/* nobody has said anything: the environment is looked at again */
+static void without_a_call_the_environment_says(void)
+{
+	char *p;
+
+	set_up("thread", "20");
+	p = make_idle(2);
+	eventually(!resident_pages(p, 2 * SLOT));
+	hkm_shutdown();
+	check_ends();
+	unsetenv("HAKMEM_TRIM");
+	make_idle(2);
+	check_alone();
+}
+
 #ifdef CAN_FORK_THREADS
 static void a_child_has_a_thread_of_its_own(void)
 {
@@ -309,6 +353,8 @@ static const struct tap_case cases[] = {
 	CASE(a_child_has_a_thread_of_its_own),
 #endif
 	CASE(off_and_on_by_call),
+	CASE(a_call_outlives_set_ups),
+	CASE(without_a_call_the_environment_says),
 	CASE(pressure_takes_all_that_is_idle),
 	CASE(without_privilege_the_window_is_longer),
 	CASE(without_pressure_to_wait_for_it_is_the_thread),

@@ -237,8 +237,8 @@ enum hkm_trim {
 };
 
 /*
- * hkm_set_trim - from now on, with the decay that the heap was set up with;
- * environment HAKMEM_TRIM=off|thread|psi. 0 or -EINVAL. Where the kernel does not
+ * hkm_set_trim - from now on, with the decay that the heap was or will be set up
+ * with; until it is called, environment HAKMEM_TRIM=off|thread|psi. 0 or -EINVAL. Where the kernel does not
  * report pressure to this process, HKM_TRIM_PSI is HKM_TRIM_THREAD.
  */
 int hkm_set_trim(enum hkm_trim how);
