@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compiler.h"
 #include "env.h"
 #include "sys.h"
 
@@ -37,30 +36,23 @@ void hkm_message(const char *fmt, ...)
 	hkm_sys_write_stderr(line, len);
 }
 
-/*
- * True the first time a variable is complained about. The names are literals
- * of this library, and two threads that both get true cost a second line.
- */
-static bool first_complaint(const char *name)
+static const char *const names[] = {
+#define V(name) #name,
+	HKM_ENV_VARIABLES(V)
+#undef V
+};
+
+/* True the first time a variable is complained about. */
+static bool first_complaint(enum hkm_env var)
 {
-	static const char *complained[16];
+	static bool complained[HKM_ENV_NR];
 
-	for (size_t i = 0; i < sizeof(complained) / sizeof(*complained); i++) {
-		const char *seen = read_once(&complained[i]);
-
-		if (!seen) {
-			write_once(&complained[i], name);
-			return true;
-		}
-		if (!strcmp(seen, name))
-			return false;
-	}
-	return false;
+	return !__atomic_exchange_n(&complained[var], true, __ATOMIC_RELAXED);
 }
 
-int hkm_env_choice(const char *name, const char *const *words, int def)
+int hkm_env_choice(enum hkm_env var, const char *const *words, int def)
 {
-	const char *value = secure_getenv(name);
+	const char *value = secure_getenv(names[var]);
 	char list[64] = "";
 	size_t len = 0;
 
@@ -72,27 +64,27 @@ int hkm_env_choice(const char *name, const char *const *words, int def)
 		len += (size_t)snprintf(list + len, sizeof(list) - len, "%s%s",
 					i ? ", " : "", words[i]);
 	}
-	if (first_complaint(name))
-		hkm_message("%s=%.64s is not one of %s; using %s", name, value,
-			    list, words[def]);
+	if (first_complaint(var))
+		hkm_message("%s=%.64s is not one of %s; using %s", names[var],
+			    value, list, words[def]);
 	return def;
 }
 
-bool hkm_env_flag_or(const char *name, bool def)
+bool hkm_env_flag_or(enum hkm_env var, bool def)
 {
 	static const char *const words[] = { "0", "1", NULL };
 
-	return hkm_env_choice(name, words, def);
+	return hkm_env_choice(var, words, def);
 }
 
-bool hkm_env_flag(const char *name)
+bool hkm_env_flag(enum hkm_env var)
 {
-	return hkm_env_flag_or(name, false);
+	return hkm_env_flag_or(var, false);
 }
 
 bool hkm_verbose(void)
 {
-	return hkm_env_flag("HAKMEM_VERBOSE");
+	return hkm_env_flag(HAKMEM_VERBOSE);
 }
 
 /* Not strtoul(): it takes blanks and signs, and reports in errno. */
@@ -108,10 +100,10 @@ static const char *read_number(const char *text, size_t max, size_t *number)
 	return p;
 }
 
-int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
+int hkm_env_number(enum hkm_env var, size_t min, size_t max, size_t def,
 		   size_t *value)
 {
-	const char *text = secure_getenv(name), *end;
+	const char *text = secure_getenv(names[var]), *end;
 	size_t number;
 
 	*value = def;
@@ -122,9 +114,9 @@ int hkm_env_number(const char *name, size_t min, size_t max, size_t def,
 		*value = number;
 		return 0;
 	}
-	if (first_complaint(name))
+	if (first_complaint(var))
 		hkm_message("%s=%.64s is not a number from %zu to %zu; using %zu",
-			    name, text, min, max, def);
+			    names[var], text, min, max, def);
 	return -EINVAL;
 }
 
@@ -145,10 +137,10 @@ static unsigned int unit_shift(char unit)
 	}
 }
 
-int hkm_env_bytes_or(const char *name, const char *word, size_t min, size_t max,
+int hkm_env_bytes_or(enum hkm_env var, const char *word, size_t min, size_t max,
 		     size_t def, size_t *value)
 {
-	const char *text = secure_getenv(name), *end;
+	const char *text = secure_getenv(names[var]), *end;
 	size_t number;
 	unsigned int shift;
 
@@ -164,21 +156,21 @@ int hkm_env_bytes_or(const char *name, const char *word, size_t min, size_t max,
 		*value = number << shift;
 		return 0;
 	}
-	if (first_complaint(name))
+	if (first_complaint(var))
 		hkm_message("%s=%.64s is not %s%sa number of bytes from %zu to %zu, with K, M or G or without; using %zu",
-			    name, text, word ?: "", word ? " or " : "", min, max,
-			    def);
+			    names[var], text, word ?: "", word ? " or " : "",
+			    min, max, def);
 	return -EINVAL;
 }
 
-int hkm_env_bytes(const char *name, size_t min, size_t max, size_t def,
+int hkm_env_bytes(enum hkm_env var, size_t min, size_t max, size_t def,
 		  size_t *value)
 {
-	return hkm_env_bytes_or(name, NULL, min, max, def, value);
+	return hkm_env_bytes_or(var, NULL, min, max, def, value);
 }
 
 int hkm_env_slots(size_t *slots)
 {
-	return hkm_env_number("HAKMEM_WHALE_SLOTS", 1, HKM_SLOTS_MAX,
+	return hkm_env_number(HAKMEM_WHALE_SLOTS, 1, HKM_SLOTS_MAX,
 			      HKM_SLOTS_DEFAULT, slots);
 }

@@ -64,16 +64,16 @@ static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 	size_t memory = hkm_machine_learn().memory, decay;
 
 	if (!cfg->slots)
-		hkm_env_number("HAKMEM_WHALE_SLOTS", 1, HKM_SLOTS_MAX,
+		hkm_env_number(HAKMEM_WHALE_SLOTS, 1, HKM_SLOTS_MAX,
 			       HKM_CACHE_DEFAULT, &cfg->slots);
 	if (!cfg->limit)
-		hkm_env_bytes("HAKMEM_LIMIT", 0, PTRDIFF_MAX,
+		hkm_env_bytes(HAKMEM_LIMIT, 0, PTRDIFF_MAX,
 			      memory / mode->share, &cfg->limit);
 	if (!cfg->exchange)
-		hkm_env_bytes("HAKMEM_CALLOC_EXCHANGE", 1, PTRDIFF_MAX, 0,
+		hkm_env_bytes(HAKMEM_CALLOC_EXCHANGE, 1, PTRDIFF_MAX, 0,
 			      &cfg->exchange);
 	if (!cfg->decay_ms) {
-		hkm_env_number("HAKMEM_DECAY_MS", 1, 1000 * 3600, 1000, &decay);
+		hkm_env_number(HAKMEM_DECAY_MS, 1, 1000 * 3600, 1000, &decay);
 		cfg->decay_ms = (uint32_t)decay;
 	}
 }
@@ -82,19 +82,19 @@ static const struct mode *read_environment(struct hkm_config *cfg)
 {
 	const struct mode *mode;
 
-	mode = &modes[hkm_env_choice("HAKMEM_MODE", mode_words, 1)];
+	mode = &modes[hkm_env_choice(HAKMEM_MODE, mode_words, 1)];
 	*cfg = (struct hkm_config){ 0 };
-	cfg->source = (enum hkm_source)hkm_env_choice("HAKMEM_SOURCE",
+	cfg->source = (enum hkm_source)hkm_env_choice(HAKMEM_SOURCE,
 						      source_words,
 						      (int)hkm_front.source);
-	cfg->policy = (enum hkm_policy)hkm_env_choice("HAKMEM_POLICY",
+	cfg->policy = (enum hkm_policy)hkm_env_choice(HAKMEM_POLICY,
 						      policy_words,
 						      (int)mode->policy);
-	cfg->order = (enum hkm_order)hkm_env_choice("HAKMEM_WHALE_ORDER",
+	cfg->order = (enum hkm_order)hkm_env_choice(HAKMEM_WHALE_ORDER,
 						    order_words, 0);
-	cfg->capacity = (enum hkm_capacity)hkm_env_choice("HAKMEM_CAPACITY",
+	cfg->capacity = (enum hkm_capacity)hkm_env_choice(HAKMEM_CAPACITY,
 							  capacity_words, 0);
-	cfg->sites = hkm_env_flag("HAKMEM_SITES");
+	cfg->sites = hkm_env_flag(HAKMEM_SITES);
 	return mode;
 }
 
@@ -107,7 +107,7 @@ static void set_trim(void)
 	int said = read_once(&trim_said), how;
 
 	do {
-		how = said >= 0 ? said : hkm_env_choice("HAKMEM_TRIM",
+		how = said >= 0 ? said : hkm_env_choice(HAKMEM_TRIM,
 							trim_words, 0);
 		hkm_whale_set_trim((enum hkm_trim)how);
 	} while (!__atomic_compare_exchange_n(&trim_said, &said, said, false,
@@ -121,7 +121,7 @@ static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 
 	fill_in(cfg, mode);
 	write_once(&aligned_from_region,
-		   hkm_env_choice("HAKMEM_ALIGNED", aligned_words, 0) == 1);
+		   hkm_env_choice(HAKMEM_ALIGNED, aligned_words, 0) == 1);
 	hkm_lock(&hkm_setup_lock);
 	err = hkm_whale_open(cfg);
 	hkm_unlock(&hkm_setup_lock);

@@ -256,7 +256,7 @@ __attribute__((constructor)) static void start(void)
 				    program_invocation_short_name);
 		return;
 	}
-	if (hkm_env_flag("HAKMEM_DISABLE") || is_excluded())
+	if (hkm_env_flag(HAKMEM_DISABLE) || is_excluded())
 		return;
 	hkm_threshold_read_environment();
 	hkm_machine_learn();

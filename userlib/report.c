@@ -123,7 +123,7 @@ __attribute__((destructor)) static void report_at_exit(void)
 
 	if (!was_used())
 		return;
-	if (hkm_env_flag("HAKMEM_STATS"))
+	if (hkm_env_flag(HAKMEM_STATS))
 		hkm_sys_write_stderr(text, hkm_report_text(text, sizeof(text)));
 	if (!path)
 		return;

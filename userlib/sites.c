@@ -45,7 +45,7 @@ bool hkm_sites_are_on(void)
 
 	if (unlikely(now == UNKNOWN) &&
 	    __atomic_compare_exchange_n(&chosen, &now,
-					hkm_env_flag("HAKMEM_SITES") ? ON : OFF,
+					hkm_env_flag(HAKMEM_SITES) ? ON : OFF,
 					false, __ATOMIC_RELAXED,
 					__ATOMIC_RELAXED))
 		now = read_once(&chosen);

@@ -36,11 +36,11 @@ static void set_exchange(struct hkm_backend *be)
 
 static unsigned int anon_flags(void)
 {
-	unsigned int flags = hkm_env_flag("HAKMEM_GUARD") ? HKM_ANON_GUARD : 0;
+	unsigned int flags = hkm_env_flag(HAKMEM_GUARD) ? HKM_ANON_GUARD : 0;
 
 	if (!hkm_machine_learn().strict)
 		flags |= HKM_ANON_STAY;
-	switch (hkm_env_choice("HAKMEM_THP", thp_words, 0)) {
+	switch (hkm_env_choice(HAKMEM_THP, thp_words, 0)) {
 	case 0:
 		return flags | (hkm_machine_learn().huge ? HKM_ANON_THP : 0);
 	case 1:
@@ -160,7 +160,7 @@ int hkm_source_open(const struct hkm_config *cfg)
 		hkm_anon_set_policy(hkm_source_high, cfg->policy);
 
 	err = -ENODEV;
-	if (cfg->source != HKM_SOURCE_ANON && !hkm_env_flag("HAKMEM_GUARD"))
+	if (cfg->source != HKM_SOURCE_ANON && !hkm_env_flag(HAKMEM_GUARD))
 		err = open_region(cfg->source);
 	write_once(&use_region, !err);
 	set_exchange(hkm_source_low);

@@ -263,7 +263,7 @@ void hkm_threshold_read_environment(void)
 {
 	size_t size;
 
-	if (hkm_env_bytes_or("HAKMEM_WHALE_THRESHOLD", "auto",
+	if (hkm_env_bytes_or(HAKMEM_WHALE_THRESHOLD, "auto",
 			     HKM_THRESHOLD_MIN, HKM_THRESHOLD_MAX,
 			     HKM_WHALE_MIN, &size) == 1)
 		size = HKM_THRESHOLD_AUTO;

@@ -220,7 +220,7 @@ void hkm_timing_dump(FILE *out)
 __attribute__((constructor)) static void timing_at_load(void)
 {
 	hkm_lock_register(&lock);
-	if (hkm_env_flag("HAKMEM_TIMING"))
+	if (hkm_env_flag(HAKMEM_TIMING))
 		dump_at_exit = !hkm_timing_enable(1);
 }
 
@@ -255,7 +255,7 @@ void hkm_timing_dump(FILE *out)
 
 __attribute__((constructor)) static void timing_at_load(void)
 {
-	if (hkm_env_flag("HAKMEM_TIMING"))
+	if (hkm_env_flag(HAKMEM_TIMING))
 		hkm_message("HAKMEM_TIMING=1 has no effect: this library was built with HAKMEM_DEBUG_TIMING=0");
 }
 

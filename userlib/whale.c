@@ -485,7 +485,7 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	struct hkm_cache_config cache = {
 		.capacity = cfg->slots,
 		.order = cfg->order,
-		.whole = hkm_env_flag("HAKMEM_GUARD"),
+		.whole = hkm_env_flag(HAKMEM_GUARD),
 		.evict = evict,
 	};
 	int err;
@@ -501,7 +501,7 @@ int hkm_whale_open(const struct hkm_config *cfg)
 		err = hkm_sites_open(cfg->sites);
 	if (!err)
 		err = hkm_pack_open(!cache.whole &&
-				    hkm_env_flag_or("HAKMEM_PACK", true));
+				    hkm_env_flag_or(HAKMEM_PACK, true));
 	if (err)
 		return err;
 	write_once(&policy, cfg->policy);

@@ -109,7 +109,7 @@ int hkm_window_open(void)
 	if (err)
 		return err;
 
-	if (hkm_env_flag_or("HAKMEM_NAME", hkm_front.names))
+	if (hkm_env_flag_or(HAKMEM_NAME, hkm_front.names))
 		hkm_sys_name(base, nr_slots << HKM_SLOT_SHIFT, "hakmem");
 	hkm_window.base = (uintptr_t)base;
 	/* Release: pairs with the acquire in hkm_window_has(). */
