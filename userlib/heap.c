@@ -173,6 +173,7 @@ int hkm_init(const struct hkm_config *cfg)
  */
 static cold bool open_unasked(void)
 {
+	static bool told;
 	struct hkm_config cfg;
 	const struct mode *mode;
 	int err;
@@ -183,8 +184,9 @@ static cold bool open_unasked(void)
 		return true;
 	if (cfg.source != HKM_SOURCE_REGION)
 		return false;
-	hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
-		    strerrordesc_np(-err));
+	if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+		hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
+			    strerrordesc_np(-err));
 	cfg.source = HKM_SOURCE_ANON;
 	err = open_heap(&cfg, mode);
 	return !err || err == -EALREADY;

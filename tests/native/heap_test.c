@@ -400,13 +400,30 @@ static void use_region_by_environment(void)
 	check(!strcmp(stats().backend, "anon"));
 }
 
+/* neither the device nor anonymous memory: each large block tries again */
+static void use_neither(void)
+{
+	no_device();
+	setenv("HAKMEM_SOURCE", "region", 1);
+	fake.refuse_tables = hkm_default_slots() * sizeof(uint32_t);
+	for (int i = 0; i < 3; i++)
+		hkm_free(hkm_malloc(SLOT));
+	check_int(stats().live + stats().ring.puts, 0);
+	fake.refuse_tables = 0;
+	check(is_whale(hkm_malloc(SLOT)));
+	check_int(stats().live, 1);
+}
+
 static void region_by_environment_is_told_and_goes_on(void)
 {
+	static const char line[] = "libhakmem: HAKMEM_SOURCE=region: /dev/hakmem_region cannot be used (No such file or directory); using anon\n";
 	char text[4096];
 
 	check(exited_well(run_child(use_region_by_environment, text,
 				    sizeof(text))));
-	check(!strcmp(text, "libhakmem: HAKMEM_SOURCE=region: /dev/hakmem_region cannot be used (No such file or directory); using anon\n"));
+	check(!strcmp(text, line));
+	check(exited_well(run_child(use_neither, text, sizeof(text))));
+	check(!strcmp(text, line));
 }
 
 static void the_real_device_or_its_absence(void)
