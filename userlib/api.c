@@ -85,7 +85,7 @@ void *hkm_memalign(size_t align, size_t size)
 
 void *hkm_aligned_alloc(size_t align, size_t size)
 {
-	return family_memalign(align, size, CALLER);
+	return family_aligned_alloc(align, size, CALLER);
 }
 
 int hkm_posix_memalign(void **ptr, size_t align, size_t size)

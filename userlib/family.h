@@ -84,6 +84,22 @@ static inline void *family_memalign(size_t align, size_t size,
 	return hkm_heap_memalign(align, size, caller);
 }
 
+static inline bool is_power_of_two(size_t n)
+{
+	return n && !(n & (n - 1));
+}
+
+/* C23 has it fail, and so has glibc since 2.38; before that it was memalign() */
+static inline void *family_aligned_alloc(size_t align, size_t size,
+					 const void *caller)
+{
+	if (unlikely(!is_power_of_two(align))) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return family_memalign(align, size, caller);
+}
+
 /* errno is not how this one reports, so it is kept */
 static inline int family_posix_memalign(void **ptr, size_t align, size_t size,
 					const void *caller)
@@ -91,7 +107,7 @@ static inline int family_posix_memalign(void **ptr, size_t align, size_t size,
 	int saved = errno;
 	void *block;
 
-	if (!align || align & (align - 1) || align % sizeof(void *))
+	if (!is_power_of_two(align) || align % sizeof(void *))
 		return EINVAL;
 	block = family_memalign(align, size, caller);
 	errno = saved;

@@ -351,8 +351,9 @@ EXPORT void *memalign(size_t align, size_t size)
 
 EXPORT void *aligned_alloc(size_t align, size_t size)
 {
-	return likely(is_ready()) ? family_memalign(align, size, CALLER) :
-				    early_memalign(align, size);
+	if (likely(is_ready()))
+		return family_aligned_alloc(align, size, CALLER);
+	return is_power_of_two(align) ? early_memalign(align, size) : NULL;
 }
 
 EXPORT int posix_memalign(void **ptr, size_t align, size_t size)

@@ -473,6 +473,20 @@ static void aligned_blocks(void)
 	check_int(stats().live, 0);
 }
 
+static void aligned_alloc_wants_a_power_of_two(void)
+{
+	static const size_t bad[] = { 0, 3, 24, 4097, SLOT + 1, 3 * SLOT };
+
+	no_device();
+	for (int i = 0; i < 12; i++) {
+		errno = 0;
+		check(!hkm_aligned_alloc(bad[i / 2], i % 2 ? 3 * SLOT : 96));
+		check_int(errno, EINVAL);
+	}
+	check(is_whale(hkm_aligned_alloc(1, 3 * SLOT)));
+	check(is_whale(hkm_memalign(24, 3 * SLOT)));
+}
+
 /* who asks for pages may want to protect some of them, or to make code there */
 static void pages_are_anonymous_unless_told(void)
 {
@@ -633,6 +647,7 @@ static const struct tap_case cases[] = {
 	CASE(a_block_that_cannot_move_stays),
 	CASE(realloc_ends_and_begins),
 	CASE(aligned_blocks),
+	CASE(aligned_alloc_wants_a_power_of_two),
 	CASE(pages_are_anonymous_unless_told),
 	CASE(mallinfo_has_the_whales),
 	CASE(malloc_stats_has_the_whales),

@@ -31,6 +31,7 @@ static int is_whale(const void *p)
 static void family(void)
 {
 	char *p = malloc(5 * MIB), *q;
+	volatile size_t odd = 24;
 	void *v;
 
 	check(is_whale(p));
@@ -59,6 +60,10 @@ static void family(void)
 	v = aligned_alloc(2 * MIB, 4 * MIB);
 	check(is_whale(v));
 	free(v);
+	for (size_t size = 1; size < 8 * MIB; size *= 4 * MIB) {
+		errno = 0;
+		check(!aligned_alloc(odd, size) && errno == EINVAL);
+	}
 	v = valloc(4 * MIB);
 	check(is_whale(v));
 	check(mallinfo2().hblks >= 1);
