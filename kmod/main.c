@@ -162,15 +162,15 @@ static int __init hkr_init(void)
 	ret = hkr_pool_init();
 	if (ret)
 		goto exit_age;
-	ret = hkr_reclaim_init();
-	if (ret)
-		goto exit_pool;
 	ret = hkr_memcg_init(charge);
 	if (ret)
-		goto exit_reclaim;
-	ret = hkr_offline_init();
+		goto exit_pool;
+	ret = hkr_reclaim_init();
 	if (ret)
 		goto exit_memcg;
+	ret = hkr_offline_init();
+	if (ret)
+		goto exit_reclaim;
 	ret = misc_register(&hkr_misc);
 	if (ret)
 		goto exit_offline;
@@ -178,10 +178,10 @@ static int __init hkr_init(void)
 
 exit_offline:
 	hkr_offline_exit();
-exit_memcg:
-	hkr_memcg_exit();
 exit_reclaim:
 	hkr_reclaim_exit();
+exit_memcg:
+	hkr_memcg_exit();
 exit_pool:
 	hkr_pool_exit();
 exit_age:
@@ -195,8 +195,9 @@ static void __exit hkr_exit(void)
 
 	misc_deregister(&hkr_misc);
 	hkr_offline_exit();
-	hkr_memcg_exit();
 	hkr_reclaim_exit();
+	/* the OOM notifier looked at its lists */
+	hkr_memcg_exit();
 	hkr_orphans_exit();
 	hkr_pool_exit();
 	hkr_age_exit();
