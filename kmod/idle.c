@@ -213,7 +213,9 @@ unsigned long hkr_take_idle_locked(struct hkr_view *view,
 	room = atomic_long_read(&view->charged);
 	if (!room)
 		return 0;
-	cand = kvmalloc_array(room, sizeof(*cand), GFP_KERNEL);
+	/* of all memory idle slots are the last to kill anybody for */
+	cand = kvmalloc_array(room, sizeof(*cand),
+			      GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN);
 	if (!cand)
 		return 0;
 	nr = hkr_find_idle_locked(view, want, cand, room);

@@ -329,7 +329,7 @@ struct folio *hkr_singles_alloc(gfp_t account, int nid)
 	if (si_mem_available() < HKR_SINGLES_MARGIN)
 		return NULL;
 	pages = kmalloc_array(HKR_SLOT_PAGES, sizeof(*pages),
-			      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+			      HKR_GFP_RECORDS);
 	if (!pages)
 		return NULL;
 	nr = hkr_fill_pages(pages, account, nid);

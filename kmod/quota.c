@@ -4,7 +4,8 @@
  * others at his command, by subordinate ids.
  *
  * A slot is charged when it is handed out, backed or not, so that a touch can
- * never fail for a cap. A folio that something still pins after its slot let
+ * never fail for a cap; but one that ends sharing since a fork can, for the sum of
+ * all. A folio that something still pins after its slot let
  * go of it stays charged to the user (not to the open file) until it is free:
  * a user can hold only a finite amount of memory, however it is held.
  *

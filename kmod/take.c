@@ -166,7 +166,7 @@ void hkr_view_unuse(struct hkr_view *view)
 		wake_up_var(&view->takers);
 }
 
-/* zapped; the memory of one claim goes. True: as many pages are free */
+/* zapped; the memory of one claim goes. True: so it did, to who pins it at worst */
 static bool hkr_take_finish(const struct hkr_claim *claim,
 			    const struct hkr_take *take)
 {
