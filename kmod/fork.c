@@ -14,6 +14,12 @@
  *     is zapped: what it had written before is in the child's image, what it
  *     writes later is not. That is a cut as consistent as the one of private
  *     memory, which is write-protected page by page just so.
+ *   - Commands of the parent do not touch what is mapped. Those that change what
+ *     slots there are, or whose memory is whose, do so under mmap_lock for reading
+ *     (HANDOUT and FRESH publish under it, DROP and MOVE are all under it): before
+ *     the fork, or after it. In the middle of it one would be in the memory that
+ *     the core has yet to copy, where a thread puts what the command returned, but
+ *     not in the child's view. mmap(), mremap() and madvise() wait just so.
  *   - The control pages are zapped first, or words would change while they are
  *     read. Then every slot whose word is BUSY is noted as the child's too; all
  *     else is empty in the child: idle contents are disposable. Then the noted

@@ -332,7 +332,11 @@ static int hkr_fill_run(struct hkr_view *view, struct hkr_handout_req *req,
 				 run->nr_filling - run->nr_folios,
 				 &run->folios);
 
-	/* not killable: the run is marked, and somebody must unmark it */
+	/*
+	 * Not in the middle of a fork: see fork.c. Not killable: the run is marked, and
+	 * somebody must unmark it.
+	 */
+	mmap_read_lock(view->mm);
 	mutex_lock(&view->lock);
 	if (!ret && view->phase != HKR_MAPPED)
 		ret = -EBADFD;
@@ -343,6 +347,7 @@ static int hkr_fill_run(struct hkr_view *view, struct hkr_handout_req *req,
 		hkr_publish_run_locked(view, run);
 	}
 	mutex_unlock(&view->lock);
+	mmap_read_unlock(view->mm);
 	return ret;
 }
 

@@ -185,7 +185,8 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 		return ret;
 
 	ret = hkr_gather(view, HKR_NODE_ANY, range->nr_slots, &folios);
-	/* not killable: the charge must be given back */
+	/* not in the middle of a fork; not killable: the charge must be given back */
+	mmap_read_lock(view->mm);
 	mutex_lock(&view->lock);
 	if (!ret && view->phase != HKR_MAPPED)
 		ret = -EBADFD;
@@ -195,6 +196,7 @@ static int hkr_fresh(struct hkr_view *view, const struct hkr_range *range)
 		hkr_refresh_locked(view, range, &folios);
 	hkr_uncharge(view, range->nr_slots);
 	mutex_unlock(&view->lock);
+	mmap_read_unlock(view->mm);
 	hkr_give_back(&folios, 0);
 	return ret;
 }
@@ -280,10 +282,16 @@ static int hkr_move_locked(struct hkr_view *view, const struct hkr_range *range)
 static int hkr_recycle_now(struct hkr_view *view, u32 mode,
 			   const struct hkr_range *range)
 {
-	int ret = hkr_view_enter(view);
+	int ret;
 
+	if (!view)
+		return -EPERM;
+	/* not in the middle of a fork: see fork.c */
+	if (mmap_read_lock_killable(view->mm))
+		return -EINTR;
+	ret = hkr_view_enter(view);
 	if (ret)
-		return ret;
+		goto unlock_mm;
 	if (mode == HKR_RECYCLE_DROP)
 		ret = hkr_drop_locked(view, range);
 	else if (mode == HKR_RECYCLE_IDLE)
@@ -291,6 +299,8 @@ static int hkr_recycle_now(struct hkr_view *view, u32 mode,
 	else
 		ret = hkr_move_locked(view, range);
 	hkr_view_leave(view);
+unlock_mm:
+	mmap_read_unlock(view->mm);
 	return ret;
 }
 

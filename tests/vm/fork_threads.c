@@ -8,6 +8,10 @@
  * differ by one at most. A publisher takes a slot, by its word or by HANDOUT,
  * fills it, and then enters it into a table in a slot; later it takes it out of
  * the table and frees it. So at any moment what is in the table is busy and whole.
+ *
+ * Others give commands and touch no slot meanwhile. What these return is noted in
+ * private memory that a fork copies last, so a command in the middle of the fork would
+ * be in the note, but not in the child's view.
  */
 #include "hkr_test.h"
 #include <pthread.h>
@@ -245,6 +249,190 @@ TEST_F(threads, child_is_killed_while_it_copies)
 		kill(pid, SIGKILL);
 		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	}
+}
+
+/* ---- commands -------------------------------------------------------------- */
+
+#define NR_WALLS	1000	/* mappings that are copied between arena and stack */
+#define NR_NOTES	40
+#define X		0x1234567890UL
+#define NOWHERE		(~0UL)
+
+/* on the stack of who forks, above all mappings */
+struct note {
+	volatile uint64_t begun;	/* commands */
+	volatile uint64_t done;
+	volatile uint64_t slot;		/* where the last one left it */
+	volatile int error;
+	volatile bool stop;
+};
+
+static volatile uint64_t *first_of(uint64_t slot)
+{
+	return (volatile uint64_t *)slot_of(&arena, slot);
+}
+
+/* from its number to zero */
+static long make_fresh(struct note *note)
+{
+	*first_of(0) = note->done + 1;
+	note->begun++;
+	return recycle(&arena, HKR_RECYCLE_FRESH, 0, 1);
+}
+
+static int look_at_fresh(struct note *note)
+{
+	uint64_t seen = *first_of(0);
+
+	CHECK(!seen || seen == note->done + 1);
+	return 0;
+}
+
+/* X is in one slot or in the other */
+static long move_it(struct note *note)
+{
+	uint64_t to = 1 - note->slot;
+	long ret = handout_at(&arena, to, 1, 0);
+
+	if (ret)
+		return ret;
+	note->begun++;
+	ret = recycle_to(&arena, HKR_RECYCLE_MOVE, note->slot, 1, to);
+	note->slot = to;
+	return ret;
+}
+
+static bool has_it(uint64_t slot)
+{
+	return word_state(&arena, slot) == HKR_WORD_BUSY && *first_of(slot) == X;
+}
+
+static int look_for_it(struct note *note)
+{
+	if (note->begun == note->done)
+		CHECK(has_it(note->slot));
+	else
+		CHECK(has_it(0) || has_it(1));
+	return 0;
+}
+
+static long get_and_drop(struct note *note)
+{
+	long ret, slot = handout(&arena, 1, COMMIT);
+
+	if (slot < 0)
+		return slot;
+	note->begun++;
+	note->slot = slot;
+	/* it is good for a while */
+	for (ret = 0; ret < 2000; ret++)
+		__asm__ volatile("pause");
+	note->slot = NOWHERE;
+	return recycle(&arena, DROP, slot, 1);
+}
+
+static int look_at_new(struct note *note)
+{
+	uint64_t slot = note->slot;
+
+	if (slot == NOWHERE)
+		return 0;
+	CHECK(word_state(&arena, slot) == HKR_WORD_BUSY);
+	CHECK(*first_of(slot) == 0);
+	return 0;
+}
+
+FIXTURE(commands)
+{
+	char *walls;
+};
+
+FIXTURE_VARIANT(commands)
+{
+	long (*command)(struct note *note);
+	int (*look)(struct note *note);
+	uint64_t slot;
+	bool split;
+};
+
+FIXTURE_VARIANT_ADD(commands, fresh) { make_fresh, look_at_fresh, 0, false };
+FIXTURE_VARIANT_ADD(commands, move) { move_it, look_for_it, 0, false };
+/* the two slots are in mappings of their own */
+FIXTURE_VARIANT_ADD(commands, move_across) { move_it, look_for_it, 0, true };
+FIXTURE_VARIANT_ADD(commands, handout) {
+	get_and_drop, look_at_new, NOWHERE, false
+};
+
+FIXTURE_SETUP(commands)
+{
+	int i;
+
+	/* before the arena, which so is below them and is copied first */
+	self->walls = mmap(NULL, NR_WALLS * PAGE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->walls);
+	memset(self->walls, 1, NR_WALLS * PAGE);
+	for (i = 0; i < NR_WALLS; i += 2)
+		ASSERT_EQ(0, mprotect(self->walls + i * PAGE, PAGE, PROT_READ));
+	ASSERT_EQ(0, arena_open(&arena, 16));
+	ASSERT_LT((uintptr_t)slot_of(&arena, 0), (uintptr_t)self->walls);
+	if (variant->slot == NOWHERE)
+		return;
+	ASSERT_EQ(0, handout_at(&arena, 0, 1, COMMIT));
+	*first_of(0) = variant->look == look_for_it ? X : 0;
+	if (variant->split)
+		ASSERT_EQ(0, mprotect(slot_of(&arena, 1), SLOT, PROT_READ));
+}
+
+FIXTURE_TEARDOWN(commands)
+{
+	arena_close(&arena);
+	munmap(self->walls, NR_WALLS * PAGE);
+	EXPECT_TRUE(nothing_leaked());
+}
+
+struct commander {
+	struct note *note;
+	long (*command)(struct note *note);
+};
+
+static void *give_commands(void *arg)
+{
+	struct commander *c = arg;
+
+	while (!c->note->stop && !c->note->error) {
+		c->note->error = -c->command(c->note);
+		c->note->done = c->note->begun;
+	}
+	return NULL;
+}
+
+TEST_F(commands, child_sees_them_before_or_after)
+{
+	struct note note = { .slot = variant->slot };
+	struct commander c = { &note, variant->command };
+	pthread_t thread;
+	uint64_t then;
+	int i, status, bad = 0;
+	pid_t pid;
+
+	ASSERT_LT((uintptr_t)self->walls, (uintptr_t)&note);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, give_commands, &c));
+	for (i = 0; i < NR_NOTES && !bad && !note.error; i++) {
+		then = note.done;
+		while (note.done == then && !note.error)
+			sched_yield();
+		pid = fork();
+		if (!pid)
+			_exit(variant->look(&note));
+		ASSERT_EQ(pid, waitpid(pid, &status, 0));
+		bad = status;
+	}
+	note.stop = true;
+	pthread_join(thread, NULL);
+	EXPECT_EQ(0, bad);
+	EXPECT_EQ(0, note.error);
+	TH_LOG("%d forks, %lu commands", i, (unsigned long)note.done);
 }
 
 TEST_HARNESS_MAIN
