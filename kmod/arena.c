@@ -34,8 +34,9 @@
  * The mapping is shared, of a private inode with a real size. It is neither
  * PFNMAP nor MIXEDMAP, so the core maps an order-9 folio with one PMD, counts
  * it in RSS, and GUP, O_DIRECT and ptrace work as on any file. Parts of a slot
- * may be mprotect()ed or locked; the core splits by zapping, and the next fault
- * maps the same folio by PTEs.
+ * may be mprotect()ed; the core splits by zapping, and the next fault maps the
+ * same folio by PTEs. mlock() only touches all of it: what may not expand is never
+ * locked, and slots are unmovable and not swapped anyway.
  *
  * A forked child inherits the VMAs and gets a view of its own (fork.c). One file
  * may so have several views, all of one inode: a zap of a slot of one unmaps that
@@ -139,11 +140,13 @@ static void hkr_note_table(struct hkr_view *view, unsigned long idx)
 static vm_fault_t hkr_view_fault(struct hkr_view *view, struct vm_fault *vmf)
 {
 	struct page *page = hkr_fault_page(view, vmf->pgoff);
+	pmd_t pmd = READ_ONCE(*vmf->pmd);
 
 	if (!page)
 		return VM_FAULT_SIGBUS;
 	atomic64_inc(&view->count.faults);
-	if (!PageCompound(page) || !pmd_none(*vmf->pmd))
+	/* huge: another thread has mapped it meanwhile, and that is no table */
+	if (!PageCompound(page) || (!pmd_none(pmd) && !pmd_trans_huge(pmd)))
 		hkr_note_table(view, vmf->pgoff >> HKR_SLOT_ORDER);
 	/* the core would look for folio->mapping, which is NULL */
 	if (unlikely(PageHWPoison(page))) {

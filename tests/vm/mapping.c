@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The mapping: 2 MiB at a time, and what the VM's system calls do to it. */
 #include "hkr_test.h"
+#include <pthread.h>
 #include "harness.h"
 
 #define NR_SLOTS	16
@@ -87,6 +88,56 @@ TEST_F(arena, maps_each_slot_by_one_fault)
 	EXPECT_EQ(NR, faults_of_a_walk(a));
 	EXPECT_EQ(NR * SLOT / 1024, smaps_kb(a->base, self->size,
 					     "FilePmdMapped"));
+}
+
+/* where two threads are, and slots that both touch at once */
+struct together {
+	struct arena *a;
+	volatile unsigned int turn[2];
+};
+
+#define NR_TOUCHED	(200 * NR)
+
+/* to have come to number @turn, and wait for the other */
+static void meet(struct together *t, int me, unsigned int turn)
+{
+	t->turn[me] = turn;
+	while (t->turn[!me] < turn)
+		;
+}
+
+static void touch_in_turn(struct together *t, int me)
+{
+	unsigned int i;
+
+	for (i = 0; i < NR_TOUCHED; i++) {
+		if (!me && i % NR == 0 &&
+		    (recycle(t->a, DROP, 0, NR) || handout_at(t->a, 0, NR, 0)))
+			exit(1);
+		meet(t, me, 2 * i + 1);
+		slot_of(t->a, i % NR)[me * PAGE] = 1;
+		meet(t, me, 2 * i + 2);
+	}
+}
+
+static void *touch_as_second(void *arg)
+{
+	touch_in_turn(arg, 1);
+	return NULL;
+}
+
+/* a slot that got its memory twice at once is no worse for the next run */
+TEST_F(arena, two_may_touch_a_slot_first)
+{
+	struct arena *a = &self->a;
+	struct together t = { .a = a };
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, touch_as_second, &t));
+	touch_in_turn(&t, 0);
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, recycle(a, DROP, 0, NR));
+	EXPECT_EQ(0, handout(a, NR, COMMIT));
 }
 
 TEST_F(arena, keeps_data_over_mprotect_of_a_page)
