@@ -195,11 +195,29 @@ static void *trim(void *unused)
 	return NULL;
 }
 
+/*
+ * A stack has the program's thread-local data in it, too. Where that leaves too
+ * little of a small one it is EINVAL, and the thread has one of the usual size.
+ */
+static int create(pthread_attr_t *attr)
+{
+	pthread_t thread;
+	size_t usual;
+	int err;
+
+	pthread_attr_getstacksize(attr, &usual);
+	pthread_attr_setstacksize(attr, STACK_SIZE);
+	err = pthread_create(&thread, attr, trim, NULL);
+	if (err != EINVAL)
+		return err;
+	pthread_attr_setstacksize(attr, usual);
+	return pthread_create(&thread, attr, trim, NULL);
+}
+
 static int start_thread(void)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
-	pthread_t thread;
 	int err;
 
 	sigfillset(&all);
@@ -207,9 +225,8 @@ static int start_thread(void)
 	if (err)
 		return err;
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	pthread_sigmask(SIG_BLOCK, &all, &old);
-	err = pthread_create(&thread, &attr, trim, NULL);
+	err = create(&attr);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return err;

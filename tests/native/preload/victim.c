@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -165,6 +166,30 @@ static void exits(void)
 	atexit(use_late);
 }
 
+/* a program whose thread-local data is more than a small stack has room for */
+#ifdef THREAD_LOCAL
+static __thread char thread_local[THREAD_LOCAL];
+#endif
+
+/* HAKMEM_TRIM=thread: what is idle goes by itself */
+static void trims(void)
+{
+	char *p = malloc(4 * MIB);
+	unsigned char resident = 1;
+
+#ifdef THREAD_LOCAL
+	memset(thread_local, 1, sizeof(thread_local));
+#endif
+	check(is_whale(p));
+	memset(p, 1, 4 * MIB);
+	free(p);
+	for (int i = 0; i < 2000 && resident & 1; i++) {
+		usleep(10000);
+		check(!mincore(p, 1, &resident));
+	}
+	check(!(resident & 1));
+}
+
 static void double_free(void)
 {
 	char *p = malloc(4 * MIB);
@@ -219,6 +244,7 @@ static const struct {
 	{ "threads", threads },
 	{ "forks", forks },
 	{ "exits", exits },
+	{ "trims", trims },
 	{ "double_free", double_free },
 	{ "inner_free", inner_free },
 	{ "no_whales", no_whales },
