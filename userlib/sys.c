@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <time.h>
@@ -318,6 +319,20 @@ int hkm_sys_wait_trigger(int fd, int ms)
 	if (pfd.revents & POLLNVAL)
 		return -EBADF;
 	return pfd.revents & POLLERR ? -EIO : 1;
+}
+
+/* statx(): what it fills in is the same on every machine. */
+int hkm_sys_which_file(int fd, struct hkm_sys_file *file)
+{
+	struct statx st = { 0 };
+	long err = sys6(SYS_statx, fd, (long)"", AT_EMPTY_PATH, STATX_INO,
+			(long)&st, 0);
+
+	if (err)
+		return (int)err;
+	file->dev = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
+	file->ino = st.stx_ino;
+	return 0;
 }
 
 int hkm_sys_region_info(int fd, struct hkr_info *info)

@@ -48,6 +48,12 @@ void hkm_sys_futex_wake(unsigned int *word, int nr);
 int hkm_sys_open_trigger(const char *trigger);
 int hkm_sys_wait_trigger(int fd, int ms);
 
+/* hkm_sys_which_file - what tells @fd's file from another one; 0 or -errno */
+struct hkm_sys_file {
+	uint64_t dev, ino;
+};
+int hkm_sys_which_file(int fd, struct hkm_sys_file *file);
+
 /* hkm_sys_clock_ns - of a clock that goes on; no system call, where the kernel can */
 uint64_t hkm_sys_clock_ns(void);
 

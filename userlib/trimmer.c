@@ -99,30 +99,73 @@ static bool trim_old(unsigned int seen)
 	return true;
 }
 
+/**
+ * struct trigger - the thread's descriptor for memory pressure
+ * @fd: or -1
+ * @file: what it was of when it was opened
+ *
+ * It may be lost: a program that closes all that it does not know has no way to
+ * know this one. The number may be a file of the program's then, which is not the
+ * thread's to wait for nor to close. So its file is looked at before either; what
+ * happens between the two calls remains.
+ */
+struct trigger {
+	int fd;
+	struct hkm_sys_file file;
+};
+
 /* -EPERM and the like: there is no such trigger for this process. */
-static int open_trigger(void)
+static int open_trigger(struct trigger *t)
 {
-	int fd = hkm_sys_open_trigger(TRIGGER_ROOT);
+	int fd = hkm_sys_open_trigger(TRIGGER_ROOT), err;
 
 	if (fd == -EPERM || fd == -EINVAL || fd == -EACCES)
 		fd = hkm_sys_open_trigger(TRIGGER_ANY);
-	return fd;
+	if (fd < 0)
+		return fd;
+	err = hkm_sys_which_file(fd, &t->file);
+	if (err) {
+		hkm_sys_close(fd);
+		return err;
+	}
+	t->fd = fd;
+	return 0;
 }
 
-/*
- * The descriptor may be lost: a program that closes all that it does not know
- * has no way to know this one.
- */
-static bool trim_on_pressure(int *fd)
+static bool is_lost(const struct trigger *t)
+{
+	struct hkm_sys_file now;
+
+	return hkm_sys_which_file(t->fd, &now) || now.dev != t->file.dev ||
+	       now.ino != t->file.ino;
+}
+
+static int wait_for_pressure(struct trigger *t)
+{
+	int err = t->fd < 0 ? open_trigger(t) : 0;
+
+	if (err)
+		return err;
+	err = is_lost(t) ? -EBADF : hkm_sys_wait_trigger(t->fd, LOOK_MS);
+	if (err == -EBADF)
+		t->fd = -1;
+	return err;
+}
+
+static void close_trigger(const struct trigger *t)
+{
+	if (t->fd >= 0 && !is_lost(t))
+		hkm_sys_close(t->fd);
+}
+
+static bool trim_on_pressure(struct trigger *t)
 {
 	uint64_t oldest;
 	int err;
 
 	if (!hkm_cache_oldest(hkm_source_border, &oldest))
 		return false;
-	if (*fd < 0)
-		*fd = open_trigger();
-	err = *fd < 0 ? *fd : hkm_sys_wait_trigger(*fd, LOOK_MS);
+	err = wait_for_pressure(t);
 	if (err > 0) {
 		give_back(UINT64_MAX);
 		hkm_low_memory(0);
@@ -136,7 +179,7 @@ static bool trim_on_pressure(int *fd)
 	return true;
 }
 
-static bool wait_and_trim(int *fd)
+static bool wait_and_trim(struct trigger *t)
 {
 	unsigned int seen = load_acquire(&changes);
 
@@ -144,7 +187,7 @@ static bool wait_and_trim(int *fd)
 	case HKM_TRIM_THREAD:
 		return trim_old(seen);
 	case HKM_TRIM_PSI:
-		return trim_on_pressure(fd);
+		return trim_on_pressure(t);
 	default:
 		return false;
 	}
@@ -182,16 +225,15 @@ static bool claim(void)
 
 static void *trim(void *unused)
 {
-	int fd = -1;
+	struct trigger t = { .fd = -1 };
 
 	(void)unused;
 	do {
-		while (wait_and_trim(&fd))
+		while (wait_and_trim(&t))
 			;
 		set_running(false);
 	} while (claim());
-	if (fd >= 0)
-		hkm_sys_close(fd);
+	close_trigger(&t);
 	return NULL;
 }
 

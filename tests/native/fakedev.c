@@ -437,6 +437,8 @@ WRAP(int, hkm_sys_wait_trigger, (int fd, int ms))
 	count(waits);
 	if (__atomic_load_n(&fake.trigger_lost, __ATOMIC_ACQUIRE))
 		return -EBADF;
+	if (fake.in_wait)
+		fake.in_wait(fd);
 	usleep(1000);
 	return __atomic_exchange_n(&fake.pressure, false, __ATOMIC_ACQ_REL);
 }

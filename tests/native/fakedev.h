@@ -42,6 +42,7 @@ struct fakedev {
 	int root_trigger_error, any_trigger_error;
 	int triggers, waits;
 	bool pressure, trigger_lost;	/* for the next wait, atomic */
+	void (*in_wait)(int fd);	/* called while it is waited for pressure */
 	/* instead of the real ones, if they are set */
 	uint64_t (*clock_ns)(void);
 	uint64_t (*minor_faults)(void);

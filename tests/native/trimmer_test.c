@@ -290,6 +290,94 @@ static void without_pressure_to_wait_for_it_is_the_thread(void)
 	check(strstr(text, "Bad file descriptor; using thread\n"));
 }
 
+static int taken = -1;	/* atomic: the number that the program has now */
+
+/* closefrom(3), and a file of the program's gets the number */
+static void take_number(int fd)
+{
+	int own = open("/dev/null", O_RDONLY);
+
+	check_int(dup2(own, fd), fd);
+	close(own);
+	__atomic_store_n(&taken, fd, __ATOMIC_RELEASE);
+}
+
+static bool is_open(int fd)
+{
+	return fcntl(fd, F_GETFD) >= 0;
+}
+
+static void use_psi_and_its_number(void)
+{
+	char *p;
+
+	set_up("psi", "30");
+	setenv("HAKMEM_VERBOSE", "1", 1);
+	setenv("HAKMEM_SOURCE", "anon", 1);
+	fake.in_wait = take_number;
+	p = make_idle(1);
+	eventually(!resident_pages(p, SLOT));
+	check_ends();
+	check_int(happened(waits), 1);
+	check(is_open(__atomic_load_n(&taken, __ATOMIC_ACQUIRE)));
+	_exit(0);
+}
+
+static void a_file_of_the_program_is_not_waited_for(void)
+{
+	char text[1024];
+
+	check(exited_well(run_child(use_psi_and_its_number, text, sizeof(text))));
+	check(strstr(text, "Bad file descriptor; using thread\n"));
+}
+
+static void take_number_and_what_is_idle(int fd)
+{
+	take_number(fd);
+	hkm_release_all();
+}
+
+static void a_file_of_the_program_is_not_closed(void)
+{
+	set_up("psi", "3600000");
+	fake.in_wait = take_number_and_what_is_idle;
+	make_idle(1);
+	eventually(!stats().idle_bytes);
+	check_ends();
+	check(is_open(__atomic_load_n(&taken, __ATOMIC_ACQUIRE)));
+}
+
+/* one's own is: the thread has none left when it has ended */
+static void note_number(int fd)
+{
+	__atomic_store_n(&taken, fd, __ATOMIC_RELEASE);
+	hkm_release_all();
+}
+
+static void the_trigger_is_closed(void)
+{
+	set_up("psi", "3600000");
+	fake.in_wait = note_number;
+	make_idle(1);
+	eventually(__atomic_load_n(&taken, __ATOMIC_ACQUIRE) >= 0);
+	eventually(!is_open(__atomic_load_n(&taken, __ATOMIC_ACQUIRE)));
+}
+
+static void two_files_are_told_apart(void)
+{
+	struct hkm_sys_file a, b, again;
+	int null = open("/dev/null", O_RDONLY), zero = open("/dev/zero", O_RDONLY);
+
+	check_int(hkm_sys_which_file(null, &a), 0);
+	check_int(hkm_sys_which_file(zero, &b), 0);
+	check(a.dev == b.dev && a.ino != b.ino);
+	check_int(dup2(null, zero), zero);
+	check_int(hkm_sys_which_file(zero, &again), 0);
+	check(again.dev == a.dev && again.ino == a.ino);
+	close(null);
+	check_int(hkm_sys_which_file(null, &a), -EBADF);
+}
+
 static void the_real_trigger_or_its_absence(void)
 {
 	int fd = hkm_sys_open_trigger("some 20000 2000000");
@@ -358,6 +446,10 @@ static const struct tap_case cases[] = {
 	CASE(pressure_takes_all_that_is_idle),
 	CASE(without_privilege_the_window_is_longer),
 	CASE(without_pressure_to_wait_for_it_is_the_thread),
+	CASE(a_file_of_the_program_is_not_waited_for),
+	CASE(a_file_of_the_program_is_not_closed),
+	CASE(the_trigger_is_closed),
+	CASE(two_files_are_told_apart),
 	CASE(the_real_trigger_or_its_absence),
 	CASE(threads_and_the_thread),
 };
