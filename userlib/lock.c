@@ -19,6 +19,12 @@
  * take every registered lock before the fork. This needs fork(); a child made
  * with _Fork() or clone() in a process with threads must not use the library,
  * just as it must not use malloc().
+ *
+ * Handlers that were installed before ours, as those of a library that was
+ * initialized first, are called while all is taken: later than ours before the
+ * fork, and earlier after it. They may call malloc(), where libc's takes its locks
+ * after all handlers. So from here to there the thread that forks passes all locks
+ * as their owner, which it is: hkm_forking.
  */
 #include <pthread.h>
 
@@ -36,8 +42,12 @@ static inline void relax(void)
 #endif
 }
 
+__thread bool hkm_forking;
+
 cold void hkm_lock_wait(struct hkm_lock *lock)
 {
+	if (hkm_forking)
+		return;
 	for (int i = 0; i < SPINS; i++) {
 		unsigned int free = 0;
 
@@ -77,10 +87,12 @@ static void before_fork(void)
 	hkm_lock_shared(&registry);
 	for (struct hkm_lock *l = registered; l; l = l->next)
 		hkm_lock_shared(l);
+	hkm_forking = true;
 }
 
 static void after_fork_parent(void)
 {
+	hkm_forking = false;
 	for (struct hkm_lock *l = registered; l; l = l->next)
 		hkm_unlock_shared(l);
 	hkm_unlock_shared(&registry);
@@ -89,6 +101,7 @@ static void after_fork_parent(void)
 
 static void after_fork_child(void)
 {
+	hkm_forking = false;
 	for (struct hkm_lock *l = registered; l; l = l->next) {
 		write_once(&l->word, 0);
 		if (l->in_child)
@@ -108,10 +121,13 @@ __attribute__((constructor)) static void install_handlers(void)
 	pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
+/* Who forks owns them all, a new one too; its handlers release it. */
 void hkm_lock_register(struct hkm_lock *lock)
 {
 	hkm_lock(&registry);
 	if (!lock->registered) {
+		if (hkm_forking)
+			write_once(&lock->word, 1);
 		lock->registered = true;
 		lock->next = registered;
 		registered = lock;

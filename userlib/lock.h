@@ -13,7 +13,8 @@
  *				the last, which malloc() and free() only try
  *
  * fork() takes all of them in this order, so that the child inherits tables
- * that no other thread was in the middle of changing.
+ * that no other thread was in the middle of changing. From then until it lets go
+ * of them the thread that forks may take and release any of them again.
  */
 
 #include <stdbool.h>
@@ -36,6 +37,10 @@ struct hkm_lock {
 
 extern struct hkm_lock hkm_setup_lock;
 
+/* This thread is inside fork() and has every registered lock. */
+extern __thread bool hkm_forking;
+
+/* Returns with the lock, at once where this thread is forking. */
 void hkm_lock_wait(struct hkm_lock *lock);
 void hkm_lock_wake(struct hkm_lock *lock);
 
@@ -59,6 +64,8 @@ static inline void hkm_lock_shared(struct hkm_lock *lock)
 
 static inline void hkm_unlock_shared(struct hkm_lock *lock)
 {
+	if (unlikely(hkm_forking))
+		return;
 	if (unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2))
 		hkm_lock_wake(lock);
 }
@@ -80,7 +87,8 @@ static inline bool hkm_trylock(struct hkm_lock *lock)
 	unsigned int free = 0;
 
 	return __atomic_compare_exchange_n(&lock->word, &free, 1, false,
-					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ||
+	       hkm_forking;
 }
 
 static inline void hkm_unlock(struct hkm_lock *lock)

@@ -354,6 +354,67 @@ static void forks_meet_a_busy_cache(void)
 		pthread_join(threads[i], NULL);
 }
 
+/* handlers of fork() that were installed before the library's */
+static void (*while_forking)(void);
+
+static void handler(void)
+{
+	if (while_forking)
+		while_forking();
+}
+
+__attribute__((constructor(101))) static void come_first(void)
+{
+	pthread_atfork(handler, handler, handler);
+}
+
+/* from the cache, and anew */
+static void allocate(void)
+{
+	char *p[6];
+
+	for (size_t i = 0; i < 6; i++) {
+		p[i] = hkm_malloc((i + 1) * SLOT);
+		check(is_whale(p[i]));
+		p[i][0] = p[i][(i + 1) * SLOT - 1] = (char)i;
+	}
+	for (size_t i = 0; i < 6; i++) {
+		check(p[i][0] == (char)i && p[i][(i + 1) * SLOT - 1] == (char)i);
+		hkm_free(p[i]);
+	}
+	hkm_release_all();
+}
+
+/* Who is first sets the heap up: a handler, or the thread. */
+static void handlers_allocate_under_fire(void)
+{
+	pthread_t threads[2];
+	int status;
+	pid_t pid;
+
+	no_device();
+	alarm(30);
+	while_forking = allocate;
+	pthread_create(&threads[0], NULL, churn, (void *)1);
+	for (int i = 0; i < 20; i++) {
+		pid = fork();
+		if (!pid) {
+			inherited = NULL;
+			use_heap_in_child();
+		}
+		if (!i)
+			pthread_create(&threads[1], NULL, churn, (void *)2);
+		check_int(waitpid(pid, &status, 0), pid);
+		check(exited_well(status));
+	}
+	while_forking = NULL;
+	for (int i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	for (int i = 0; i < BOX; i++)
+		hkm_free(box[i]);
+	check_int(stats().live_bytes, 0);
+}
+
 /*
  * What a sum sees that was past one lane when a block came there, and before the other
  * when it went: the end of a block and not its beginning.
@@ -391,6 +452,7 @@ static const struct tap_case cases[] = {
 	CASE(shutdown_under_fire),
 	CASE(forks_under_fire),
 	CASE(forks_meet_a_busy_cache),
+	CASE(handlers_allocate_under_fire),
 	CASE(forked_child_has_a_heap),
 	CASE(forked_child_leaves_the_device_alone),
 	CASE(device_whales_cycle_without_calls),

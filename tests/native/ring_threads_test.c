@@ -266,6 +266,79 @@ static void waiters_sleep_and_are_all_woken(void)
 	check_int(counter, NR_THREADS);
 }
 
+/* ---- handlers of fork() that run while the library's locks are taken ------- */
+
+static void (*while_forking)(void);
+static struct hkm_lock late;
+static int nr_handlers;
+
+static void handler(void)
+{
+	if (while_forking)
+		while_forking();
+}
+
+/* before the library's constructors */
+__attribute__((constructor(101))) static void come_first(void)
+{
+	pthread_atfork(handler, handler, handler);
+}
+
+static void pass_locks(void)
+{
+	nr_handlers++;
+	hkm_lock(&lock);
+	hkm_unlock(&lock);
+	check(hkm_trylock(&lock));
+	hkm_unlock_shared(&lock);
+	hkm_lock_shared(&hkm_setup_lock);
+	hkm_unlock_shared(&hkm_setup_lock);
+	hkm_lock_register(&late);
+	check(late.word);
+	hkm_lock(&late);
+	hkm_unlock(&late);
+	/* no other thread gets one of them for that */
+	check(lock.word && hkm_setup_lock.word && late.word);
+}
+
+static void check_handlers_are_done(void)
+{
+	check_int(nr_handlers, 2);
+	check(!lock.word && !hkm_setup_lock.word && !late.word);
+	check(hkm_trylock(&late));
+	check(!hkm_trylock(&late));
+	hkm_unlock_shared(&late);
+	check_int(late.word, 0);
+}
+
+static void *until_stop(void *arg)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		usleep(1000);
+	return arg;
+}
+
+static void who_forks_passes_its_locks(void)
+{
+	pthread_t thread;
+	int status;
+	pid_t pid;
+
+	alarm(10);
+	hkm_lock_register(&lock);
+	pthread_create(&thread, NULL, until_stop, NULL);
+	while_forking = pass_locks;
+	pid = fork();
+	while_forking = NULL;
+	check_handlers_are_done();
+	if (!pid)
+		_exit(0);
+	check_int(waitpid(pid, &status, 0), pid);
+	check(exited_well(status));
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+
 static const struct tap_case cases[] = {
 	CASE(a_block_has_one_owner_hot),
 	CASE(a_block_has_one_owner_fifo),
@@ -274,6 +347,7 @@ static const struct tap_case cases[] = {
 	CASE(forked_child_can_use_the_ring),
 	CASE(lock_excludes),
 	CASE(waiters_sleep_and_are_all_woken),
+	CASE(who_forks_passes_its_locks),
 };
 
 TAP_MAIN(cases)
