@@ -137,7 +137,8 @@ static void forks(void)
 			alarm(20);
 			check(p[0] == 3 && p[8 * MIB - 1] == 3);
 			memset(p, 4, 8 * MIB);
-			q = malloc(8 * MIB);
+			/* one whatever threshold is tried out just then */
+			q = malloc(32 * MIB);
 			check(is_whale(q) && q != p);
 			memset(q, 5, 8 * MIB);
 			check(p[4 * MIB] == 4);
