@@ -282,8 +282,8 @@ static void pinned_runs_stay_whatever_the_policy(void)
 		memset(p, 1, 2 * SLOT);
 		check_int(hkm_pin(p, 1), 0);
 		hkm_free(p);
-		check(all_bytes(p, 2 * SLOT, 1));
 		check(hkm_malloc(2 * SLOT) == p);
+		check(all_bytes(p, 2 * SLOT, 1));
 		hkm_shutdown();
 	}
 }
@@ -323,22 +323,23 @@ static void shutdown_gives_pinned_runs_back(void)
 
 static void pinned_runs_stay_beyond_the_capacity(void)
 {
-	char *p[20];
+	char *p[20], *q;
 
 	no_device();
 	setenv("HAKMEM_WHALE_SLOTS", "1", 1);
 	for (int i = 0; i < 20; i++) {
 		p[i] = hkm_malloc(SLOT);
-		memset(p[i], i, SLOT);
+		memset(p[i], i + 1, SLOT);
 		check_int(hkm_pin(p[i], 1), 0);
 	}
 	for (int i = 0; i < 20; i++)
 		hkm_free(p[i]);
 	check_int(stats().idle_bytes, 20 * SLOT);
-	for (int i = 0; i < 20; i++)
-		check(all_bytes(p[i], SLOT, i));
-	for (int i = 0; i < 20; i++)
-		check_int(hkm_pin(hkm_malloc(SLOT), 0), 0);
+	for (int i = 0; i < 20; i++) {
+		q = hkm_malloc(SLOT);
+		check(q && *q && all_bytes(q, SLOT, *q));
+		check_int(hkm_pin(q, 0), 0);
+	}
 	check_int(stats().idle_bytes, 0);
 }
 
