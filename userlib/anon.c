@@ -364,9 +364,14 @@ static int anon_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 	return err;
 }
 
-/* Pages of one mapping. False: they are where they were, and @to is open and empty. */
+/*
+ * Pages of one mapping, to where it is open. False: they are where they were, and @to
+ * is open and empty.
+ */
 static bool move_mapping(char *to, char *from, size_t size)
 {
+	if (!hkm_window_may_move())
+		return false;
 	if (!hkm_sys_mremap_away(from, size, to))
 		return true;
 	hkm_window_mend(to, size);
@@ -450,7 +455,8 @@ static int anon_fill(struct hkm_backend *be, void *to, void *from,
 	size_t size = nr_slots << HKM_SLOT_SHIFT;
 
 	if (from && !(a->flags & HKM_ANON_THP) && a->flags & HKM_ANON_STAY &&
-	    hkm_sys_is_one_mapping(from, size) && move_mapping(to, from, size)) {
+	    !open_slots(a, to, nr_slots) && hkm_sys_is_one_mapping(from, size) &&
+	    move_mapping(to, from, size)) {
 		give_slots(a, slot_of(a, from), nr_slots);
 		return 0;
 	}

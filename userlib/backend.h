@@ -76,6 +76,8 @@ struct hkm_backend_ops {
 		    size_t nr_slots);
 	int (*drop)(struct hkm_backend *be, void *run, size_t nr_slots);
 	void (*evict)(struct hkm_backend *be, void *run, size_t nr_slots);
+	/* is what is neither idle nor dropped still there? NULL: always */
+	bool (*is_here)(struct hkm_backend *be);
 	void (*close)(struct hkm_backend *be);
 };
 

@@ -313,7 +313,7 @@ static cold void *memalign_beyond(size_t align, size_t size)
 	void *ptr;
 
 	find_threshold();
-	if (size < hkm_threshold_now() || align > PTRDIFF_MAX)
+	if (size < hkm_threshold_now() || align > (size_t)1 << 46)
 		return hkm_next.memalign(align, size);
 	do {
 		ptr = hkm_next.memalign(align, size);

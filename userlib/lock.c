@@ -26,6 +26,7 @@
  * after all handlers. So from here to there the thread that forks passes all locks
  * as their owner, which it is: hkm_forking.
  */
+#include <limits.h>
 #include <pthread.h>
 
 #include "lock.h"
@@ -99,16 +100,23 @@ static void after_fork_parent(void)
 	hkm_unlock_shared(&hkm_setup_lock);
 }
 
+/* A thread that somebody else's handler has started may wait for it already. */
+static void release_in_child(struct hkm_lock *lock)
+{
+	if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)
+		hkm_sys_futex_wake(&lock->word, INT_MAX);
+}
+
 static void after_fork_child(void)
 {
 	hkm_forking = false;
 	for (struct hkm_lock *l = registered; l; l = l->next) {
-		write_once(&l->word, 0);
 		if (l->in_child)
 			l->in_child();
+		release_in_child(l);
 	}
-	write_once(&registry.word, 0);
-	write_once(&hkm_setup_lock.word, 0);
+	release_in_child(&registry);
+	release_in_child(&hkm_setup_lock);
 }
 
 /*

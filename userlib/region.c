@@ -416,6 +416,12 @@ static void region_evict(struct hkm_backend *be, void *run, size_t nr_slots)
 		drop_idle(r, hkm_region_slot(r, run), nr_slots);
 }
 
+/* A forked child may not have what its parent has. */
+static bool region_is_here(struct hkm_backend *be)
+{
+	return hkm_region_owned(hkm_to_region(be));
+}
+
 static void region_close(struct hkm_backend *be)
 {
 	struct hkm_region *r = hkm_to_region(be);
@@ -440,6 +446,7 @@ static const struct hkm_backend_ops region_ops = {
 	.move = region_move,
 	.drop = region_drop,
 	.evict = region_evict,
+	.is_here = region_is_here,
 	.close = region_close,
 };
 

@@ -133,12 +133,14 @@ int hkm_sys_mprotect(void *addr, size_t size, int prot)
 
 /*
  * Asked to grow by a page, where there is no room for that, the kernel first says
- * whether there are several, and does nothing.
+ * whether there are several, or one that is sealed, and does nothing.
  */
 bool hkm_sys_is_one_mapping(void *addr, size_t size)
 {
-	return sys6(SYS_mremap, (long)addr, (long)size, (long)(size + 4096), 0,
-		    0, 0) != -EFAULT;
+	long ret = sys6(SYS_mremap, (long)addr, (long)size, (long)(size + 4096),
+			0, 0, 0);
+
+	return ret != -EFAULT && ret != -EPERM;
 }
 
 /* Linux 5.7; before it, -EINVAL and nothing done. */

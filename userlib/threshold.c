@@ -179,13 +179,13 @@ static uint64_t try_huge_pages(void)
 	if (hkm_window_reserve(2, &slots))
 		return 0;
 	if (hkm_sys_mprotect(slots, size, PROT_READ | PROT_WRITE)) {
-		hkm_sys_munmap(slots, size);
+		hkm_window_unreserve(slots, 2);
 		return 0;
 	}
 	hkm_sys_madvise_hugepage(slots, size);
 	least = time_writes(slots, 1, PAGE);
 	ns = time_writes(slots + HKM_SLOT_SIZE, 1, PAGE);
-	hkm_sys_munmap(slots, size);
+	hkm_window_unreserve(slots, 2);
 	return ns < least ? ns : least;
 }
 

@@ -170,10 +170,12 @@ static bool confirm(const struct hkm_run *run)
 {
 	struct hkm_backend *be;
 
-	if (hkm_source_is_anon(run->first) || run->flags & HKM_RUN_PINNED)
+	if (hkm_source_is_anon(run->first))
 		return true;
 	be = hkm_source_of(run->first);
-	if (likely(!be->ops->reuse(be, hkm_slot_address(run->first), run->nr)))
+	if (unlikely(run->flags & HKM_RUN_PINNED) ?
+	    be->ops->is_here(be) :
+	    likely(!be->ops->reuse(be, hkm_slot_address(run->first), run->nr)))
 		return true;
 	HKM_PROBE2(lost, hkm_slot_address(run->first),
 		   run->nr << HKM_SLOT_SHIFT);

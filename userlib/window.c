@@ -16,6 +16,8 @@
  * its addresses mean "ours" for ever.
  */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "backend.h"
@@ -75,13 +77,46 @@ int hkm_window_shut(void *at, size_t size)
 	return HKM_SYS_FAILED(map) ? -HKM_SYS_ERRNO(map) : 0;
 }
 
-/* A kernel that does not know NOREPLACE takes the address for a wish. */
+void hkm_window_unreserve(void *base, size_t nr_slots)
+{
+	hkm_sys_munmap(base, (nr_slots << HKM_SLOT_SHIFT) + 4096);
+}
+
+static void *map_open(void *at, size_t size, int flags)
+{
+	return hkm_sys_mmap(at, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags,
+			    -1, 0);
+}
+
+/*
+ * A limit may have been lowered since below what there is already (RLIMIT_AS,
+ * RLIMIT_DATA). What it allows a page of it allows a move, which adds to nothing;
+ * other threads only get what it allows them.
+ */
+bool hkm_window_may_move(void)
+{
+	void *page = map_open(NULL, 4096, 0);
+
+	if (HKM_SYS_FAILED(page))
+		return false;
+	hkm_sys_munmap(page, 4096);
+	return true;
+}
+
+/*
+ * EEXIST: nothing was unmapped. A kernel that does not know NOREPLACE takes the
+ * address for a wish. What is left unmapped would be taken for ours, whoever has it.
+ */
 void hkm_window_mend(void *at, size_t size)
 {
-	void *map = hkm_sys_mmap(at, size, PROT_READ | PROT_WRITE,
-				 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE |
-				 MAP_FIXED_NOREPLACE, -1, 0);
+	void *map = map_open(at, size, MAP_FIXED_NOREPLACE);
 
+	if (HKM_SYS_FAILED(map) && HKM_SYS_ERRNO(map) != EEXIST) {
+		hkm_message("addresses of a block that was to move are lost: %s",
+			    strerrordesc_np(HKM_SYS_ERRNO(map)));
+		abort();
+	}
 	if (!HKM_SYS_FAILED(map) && map != at)
 		hkm_sys_munmap(map, size);
 }
@@ -102,7 +137,7 @@ int hkm_window_open(void)
 	} while ((err == -ENOMEM || err == -EAGAIN) && nr_slots);
 	/* There is a limit that was not known; all of what is left would be too much. */
 	if (!err && nr_slots < most && nr_slots > 1) {
-		hkm_sys_munmap(base, (nr_slots << HKM_SLOT_SHIFT) + 4096);
+		hkm_window_unreserve(base, nr_slots);
 		nr_slots /= 2;
 		err = hkm_window_reserve(nr_slots, &base);
 	}

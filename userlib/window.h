@@ -47,9 +47,18 @@ int hkm_window_open(void);
  */
 int hkm_window_reserve(size_t nr_slots, char **base);
 
+/* hkm_window_unreserve - give back what was reserved. */
+void hkm_window_unreserve(void *base, size_t nr_slots);
+
+/*
+ * hkm_window_may_move - does a mapping more fit what this process may have? Else a
+ * mremap() to addresses that are taken fails when it has unmapped what was there
+ */
+bool hkm_window_may_move(void);
+
 /*
  * hkm_window_mend - a call that failed may have unmapped @size bytes at @at: if so,
- * they are ours again, open and empty, unless another mapping is there already
+ * they are ours again, open and empty. Where that cannot be, it is the end
  */
 void hkm_window_mend(void *at, size_t size);
 

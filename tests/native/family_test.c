@@ -3,6 +3,8 @@
  * The rest of the malloc family: zeroes, other sizes, alignment, and what it
  * tells about itself.
  */
+#include <sys/resource.h>
+
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -342,6 +344,31 @@ static void realloc_loses_nothing_where_a_move_fails(void)
 	}
 }
 
+#ifndef SANITIZED
+/* a limit that is below what there is already: nothing more can be mapped */
+static void realloc_bears_a_limit_that_was_lowered(void)
+{
+	static const int limits[] = { RLIMIT_AS, RLIMIT_DATA };
+
+	for (int i = 0; i < 2; i++) {
+		struct rlimit limit = { SLOT, RLIM_INFINITY };
+		char *p, *q;
+
+		no_device();
+		p = hkm_malloc(4 * SLOT);
+		check(is_whale(hkm_malloc(SLOT)));
+		fill(p, 0, 4 * SLOT, 5);
+		check_int(setrlimit(limits[i], &limit), 0);
+		q = hkm_realloc(p, 32 * SLOT);
+		limit.rlim_cur = RLIM_INFINITY;
+		check_int(setrlimit(limits[i], &limit), 0);
+		check(is_filled(q ? q : p, 4 * SLOT, 5));
+		hkm_free(q ? q : p);
+		hkm_shutdown();
+	}
+}
+#endif
+
 static void realloc_on_the_device_moves_folios(void)
 {
 	char *p, *q, *wall;
@@ -642,6 +669,9 @@ static const struct tap_case cases[] = {
 	CASE(realloc_moves_what_has_moved_before),
 	CASE(realloc_moves_huge_pages_that_have_moved_before),
 	CASE(realloc_loses_nothing_where_a_move_fails),
+#ifndef SANITIZED
+	CASE(realloc_bears_a_limit_that_was_lowered),
+#endif
 	CASE(realloc_on_the_device_moves_folios),
 	CASE(what_realloc_moves_away_from_is_the_next_ones),
 	CASE(a_block_that_cannot_move_stays),

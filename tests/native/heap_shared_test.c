@@ -162,7 +162,7 @@ static void device_errors_cost_one_block_only(void)
 
 /* ---- fork ---------------------------------------------------------------------- */
 
-static char *inherited;
+static char *inherited, *pinned;
 
 static void use_heap_in_child(void)
 {
@@ -172,7 +172,7 @@ static void use_heap_in_child(void)
 	alarm(10);
 	for (int i = 0; i < 20; i++) {
 		p[i] = hkm_malloc(2 * SLOT);
-		check(is_whale(p[i]));
+		check(is_whale(p[i]) && p[i] != pinned);
 		memset(p[i], 1, 4096);
 	}
 	check(!strcmp(stats().backend, "anon"));
@@ -203,6 +203,9 @@ static void forked_child_leaves_the_device_alone(void)
 	with_device();
 	inherited = hkm_malloc(2 * SLOT);
 	cached = hkm_malloc(2 * SLOT);
+	pinned = hkm_malloc(2 * SLOT);
+	check_int(hkm_pin(pinned, 1), 0);
+	hkm_free(pinned);
 	hkm_free(cached);
 	check(exited_well(run_child(use_heap_in_child, text, sizeof(text))));
 	check_int(HKR_WORD_STATE(fake_word(0)), HKR_WORD_BUSY);

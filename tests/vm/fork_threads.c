@@ -326,7 +326,7 @@ static long get_and_drop(struct note *note)
 	note->slot = slot;
 	/* it is good for a while */
 	for (ret = 0; ret < 2000; ret++)
-		__asm__ volatile("pause");
+		__asm__ volatile("");
 	note->slot = NOWHERE;
 	return recycle(&arena, DROP, slot, 1);
 }

@@ -2,6 +2,7 @@
 /* The mapping: 2 MiB at a time, and what the VM's system calls do to it. */
 #include "hkr_test.h"
 #include <pthread.h>
+#include <sched.h>
 #include "harness.h"
 
 #define NR_SLOTS	16
@@ -103,7 +104,7 @@ static void meet(struct together *t, int me, unsigned int turn)
 {
 	t->turn[me] = turn;
 	while (t->turn[!me] < turn)
-		;
+		sched_yield();
 }
 
 static void touch_in_turn(struct together *t, int me)
