@@ -418,6 +418,77 @@ static void handlers_allocate_under_fire(void)
 	check_int(stats().live_bytes, 0);
 }
 
+#ifndef __SANITIZE_THREAD__	/* it starts no thread in a child of threads */
+static pthread_t helper;
+static pid_t helper_tid, forker;
+
+static void *miss_once(void *arg)
+{
+	__atomic_store_n(&helper_tid, gettid(), __ATOMIC_RELEASE);
+	hkm_free(hkm_malloc(7 * SLOT));
+	return arg;
+}
+
+static bool sleeps(pid_t tid)
+{
+	char path[64], line[128] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = fopen(path, "re");
+	if (f && !fgets(line, sizeof(line), f))
+		line[0] = 0;
+	if (f)
+		fclose(f);
+	return strstr(line, ") S ");
+}
+
+/* as thread pools do; it waits for a lock that the library has yet to release */
+static void start_a_helper(void)
+{
+	pid_t tid;
+
+	if (getpid() == forker)
+		return;
+	alarm(10);
+	pthread_create(&helper, NULL, miss_once, NULL);
+	do {
+		sched_yield();
+		tid = __atomic_load_n(&helper_tid, __ATOMIC_ACQUIRE);
+	} while (!tid || !sleeps(tid));
+}
+
+static void join_the_helper(void)
+{
+	pthread_join(helper, NULL);
+	_exit(0);
+}
+
+static void *wait_for_the_end(void *arg)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		sched_yield();
+	return arg;
+}
+
+static void a_childs_handler_may_start_threads(void)
+{
+	pthread_t thread;
+	char text[256];
+
+	no_device();
+	hkm_free(hkm_malloc(SLOT));
+	/* or the locks would be none */
+	pthread_create(&thread, NULL, wait_for_the_end, NULL);
+	forker = getpid();
+	while_forking = start_a_helper;
+	check(exited_well(run_child(join_the_helper, text, sizeof(text))));
+	while_forking = NULL;
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+}
+#endif
+
 /*
  * What a sum sees that was past one lane when a block came there, and before the other
  * when it went: the end of a block and not its beginning.
@@ -456,6 +527,9 @@ static const struct tap_case cases[] = {
 	CASE(forks_under_fire),
 	CASE(forks_meet_a_busy_cache),
 	CASE(handlers_allocate_under_fire),
+#ifndef __SANITIZE_THREAD__
+	CASE(a_childs_handler_may_start_threads),
+#endif
 	CASE(forked_child_has_a_heap),
 	CASE(forked_child_leaves_the_device_alone),
 	CASE(device_whales_cycle_without_calls),
