@@ -15,6 +15,10 @@
  *            batch finds them together, and one call is enough where idle memory
  *            is to go back at once
  *
+ * Whales that may share their last slot (pack.c) are made in twos that share it: such
+ * a batch takes a slot less for each two. One that is odd, or that is a hit by
+ * itself, offers its half to others as if it had been asked for alone.
+ *
  * Nothing here makes a ring of io_uring. Measured in the same run (hkbench
  * --scenario batch; QEMU's TCG, Linux 6.1 and 6.12), a command for each of 64
  * blocks takes 6 to 17 times as long as the array, because a worker has to wake up
@@ -30,6 +34,8 @@
 #include "capacity.h"
 #include "heap.h"
 #include "lane.h"
+#include "live.h"
+#include "pack.h"
 #include "probes.h"
 #include "run.h"
 #include "sites.h"
@@ -48,38 +54,79 @@ static size_t min(size_t a, size_t b)
 
 /* ---- allocation ---------------------------------------------------------------- */
 
-/* @n whales of @nr slots out of a run that has that many, or a few more. */
-static void cut(const struct hkm_run *run, size_t nr, size_t n, void **ptrs)
+/**
+ * struct part - what a batch is cut into: a whale, or two that share a slot
+ * @nr: slots
+ * @each: slots of a whale; two have one less than twice that
+ * @half: HKM_LIVE_LOW where whales of this size may share their last slot, or 0
+ */
+struct part {
+	size_t nr, each;
+	uint32_t half;
+};
+
+static size_t whales_in(const struct part *part)
 {
-	struct hkm_run whale = { run->first, nr, run->flags };
-	size_t left = run->nr - n * nr;
+	return part->nr > part->each ? 2 : 1;
+}
+
+/* @run is a part. Its shared slot is said to be that before anybody has a pointer. */
+static void begin_part(const struct hkm_run *run, const struct part *part,
+		       void **ptrs)
+{
+	struct hkm_run high = {
+		.first = run->first + part->each - 1,
+		.nr = part->each,
+		.flags = run->flags,
+	};
+	struct hkm_run low = *run;
+
+	if (whales_in(part) == 1) {
+		ptrs[0] = hkm_run_make_live(run, part->half);
+		if (part->half)
+			hkm_pack_offer(high.first);
+		return;
+	}
+	low.nr = part->each;
+	hkm_pack_share(high.first);
+	ptrs[0] = hkm_run_make_live(&low, HKM_LIVE_LOW);
+	ptrs[1] = hkm_run_make_live(&high, HKM_LIVE_HIGH);
+}
+
+/* @n parts out of a run that has that many, or a few slots more. */
+static void cut(const struct hkm_run *run, const struct part *part, size_t n,
+		void **ptrs)
+{
+	struct hkm_run one = { run->first, part->nr, run->flags };
+	size_t left = run->nr - n * part->nr;
+	size_t spare = part->half ? 0 : part->nr / 10;
 
 	for (size_t i = 0; i < n; i++) {
-		if (i == n - 1 && left <= nr / 10)
-			whale.nr += left;
-		ptrs[i] = hkm_run_make_live(&whale);
-		whale.first += whale.nr;
+		if (i == n - 1 && left <= spare)
+			one.nr += left;
+		begin_part(&one, part, ptrs + i * whales_in(part));
+		one.first += one.nr;
 	}
-	if (left > nr / 10) {
-		whale.nr = left;
-		whale.flags &= HKM_RUN_PINNED;
-		hkm_run_make_idle(&whale);
+	if (left > spare) {
+		one.nr = left;
+		one.flags &= HKM_RUN_PINNED;
+		hkm_run_make_idle(&one);
 	}
 }
 
 /* As many at a time as there are side by side. */
-static size_t from_cache(void **ptrs, size_t n, size_t nr)
+static size_t from_cache(void **ptrs, size_t n, const struct part *part)
 {
-	size_t k = HKM_RUN_SLOTS / nr, got = 0;
+	size_t each = whales_in(part), k = HKM_RUN_SLOTS / part->nr, got = 0;
 	struct hkm_run run;
 
-	while (k && got < n) {
-		k = min(k, n - got);
-		if (hkm_run_get_idle(nr * k, &run)) {
-			cut(&run, nr, k, ptrs + got);
+	while (k && n - got >= each) {
+		k = min(k, (n - got) / each);
+		if (hkm_run_get_idle(part->nr * k, &run)) {
+			cut(&run, part, k, ptrs + got);
 			HKM_PROBE2(hit, ptrs[got],
-				   nr * k << HKM_SLOT_SHIFT);
-			got += k;
+				   part->nr * k << HKM_SLOT_SHIFT);
+			got += each * k;
 		} else {
 			k /= 2;
 		}
@@ -88,40 +135,86 @@ static size_t from_cache(void **ptrs, size_t n, size_t nr)
 	return got;
 }
 
-static size_t from_region(void **ptrs, size_t n, size_t nr)
+/* One that is new has none idle beside it; a half of it is for who comes next. */
+static void begin_new(const struct hkm_run *run, const struct part *part,
+		      void **ptrs)
+{
+	begin_part(run, part, ptrs);
+	if (part->half && whales_in(part) == 1)
+		hkm_pack_announce(run->first + run->nr - 1);
+}
+
+/* The first of each part's pointers is its address until it is begun. */
+static size_t from_region(void **ptrs, size_t n, const struct part *part)
 {
 	struct hkm_backend *be = hkm_source_region();
+	size_t each = whales_in(part);
 	int got;
 
 	if (!be)
 		return 0;
-	got = hkm_supply_many(be, nr, hkm_run_may_be_idle(nr), ptrs,
-			      (unsigned int)n);
+	got = hkm_supply_many(be, part->nr, hkm_run_may_be_idle(part->nr), ptrs,
+			      (unsigned int)(n / each));
 	if (got < 0) {
 		hkm_source_failed(got);
 		return 0;
 	}
-	for (int i = 0; i < got; i++) {
+	/* From the last on, for the pointers of two go where one was. */
+	for (size_t i = (size_t)got; i--;) {
 		struct hkm_run run = {
-			.first = hkm_slot_number(ptrs[i]), .nr = nr,
+			.first = hkm_slot_number(ptrs[i]), .nr = part->nr,
 		};
 
-		hkm_run_make_live(&run);
+		begin_new(&run, part, ptrs + i * each);
 	}
-	return (size_t)got;
+	return (size_t)got * each;
 }
 
-static size_t from_anon(void **ptrs, size_t n, size_t nr)
+static size_t from_anon(void **ptrs, size_t n, const struct part *part)
 {
-	size_t most = nr < SIDE_BY_SIDE ? SIDE_BY_SIDE / nr : 1, got, k;
+	size_t most = part->nr < SIDE_BY_SIDE ? SIDE_BY_SIDE / part->nr : 1;
+	size_t each = whales_in(part), got = 0, k;
 	struct hkm_backend *be = hkm_source_anon();
 	struct hkm_run run;
 
-	for (got = 0; be && got < n; got += k) {
-		k = min(most, n - got);
-		if (hkm_supply_from(be, nr * k, false, &run))
+	while (be && n - got >= each) {
+		k = min(most, (n - got) / each);
+		if (hkm_supply_from(be, part->nr * k, false, &run))
 			break;
-		cut(&run, nr, k, ptrs + got);
+		if (k == 1)
+			begin_new(&run, part, ptrs + got);
+		else
+			cut(&run, part, k, ptrs + got);
+		got += each * k;
+	}
+	return got;
+}
+
+/* Two by two first, if at all, and what that leaves one by one. */
+struct shape {
+	struct part part[2];
+	int first;
+};
+
+static size_t get_cached(void **ptrs, size_t n, const struct shape *shape)
+{
+	size_t got = 0;
+
+	for (int i = shape->first; i < 2; i++)
+		got += from_cache(ptrs + got, n - got, &shape->part[i]);
+	return got;
+}
+
+static size_t make_new(void **ptrs, size_t n, const struct shape *shape)
+{
+	size_t got = 0;
+
+	for (int i = shape->first; i < 2 && got < n; i++) {
+		const struct part *part = &shape->part[i];
+
+		if (n - got >= whales_in(part))
+			got += from_region(ptrs + got, n - got, part);
+		got += from_anon(ptrs + got, n - got, part);
 	}
 	return got;
 }
@@ -130,22 +223,25 @@ static size_t from_anon(void **ptrs, size_t n, size_t nr)
 static size_t alloc_whales(void **ptrs, size_t n, size_t size)
 {
 	size_t nr = hkm_slots_for(size), got;
+	uint32_t half = hkm_pack_half(size, nr);
+	struct shape shape = {
+		.part = { { 2 * nr - 1, nr, half }, { nr, nr, half } },
+		.first = half ? 0 : 1,
+	};
 
 	if (nr > HKM_RUN_SLOTS || !hkm_cache_is_divisible())
 		return 0;
-	got = from_cache(ptrs, n, nr);
+	got = get_cached(ptrs, n, &shape);
 	if (got == n)
 		return n;
 	HKM_PROBE1(miss, (n - got) * size);
 	hkm_lane_add(&hkm_lane()->misses, n - got);
 	if (hkm_cache_merge())
-		got += from_cache(ptrs + got, n - got, nr);
+		got += get_cached(ptrs + got, n - got, &shape);
 	if (got < n) {
 		hkm_capacity_missed(nr, n - got);
-		got += from_region(ptrs + got, n - got, nr);
+		got += make_new(ptrs + got, n - got, &shape);
 	}
-	if (got < n)
-		got += from_anon(ptrs + got, n - got, nr);
 	return got;
 }
 

@@ -89,6 +89,11 @@ void hkm_pack_offer(size_t slot)
 	store_release(&hkm_pack_halves[slot], LOWER);
 }
 
+void hkm_pack_share(size_t slot)
+{
+	store_release(&hkm_pack_halves[slot], LOWER | UPPER);
+}
+
 void hkm_pack_announce(size_t slot)
 {
 	unsigned int i = __atomic_fetch_add(&announcements, 1,

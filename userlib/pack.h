@@ -35,6 +35,9 @@ static inline uint32_t hkm_pack_half(size_t size, size_t nr)
 /* hkm_pack_offer - the upper half of @slot, where a whale of ours ends, is free */
 void hkm_pack_offer(size_t slot);
 
+/* hkm_pack_share - both halves of @slot are somebody's: of two whales made at once */
+void hkm_pack_share(size_t slot);
+
 /* hkm_pack_announce - the same of one that has none idle behind it */
 void hkm_pack_announce(size_t slot);
 

@@ -33,8 +33,11 @@ void hkm_run_put_back(const struct hkm_run *run);
 /* hkm_run_may_be_idle - may @nr new slots be made of idle memory? */
 bool hkm_run_may_be_idle(size_t nr);
 
-/* hkm_run_make_live - the program's; its address */
-void *hkm_run_make_live(const struct hkm_run *run);
+/*
+ * hkm_run_make_live - the program's; its address. @half: 0, or HKM_LIVE_LOW or _HIGH;
+ * a slot that is shared counts for the low one
+ */
+void *hkm_run_make_live(const struct hkm_run *run, uint32_t half);
 
 /* hkm_run_take_back - the program's no longer; aborts if it was not */
 struct hkm_run hkm_run_take_back(const void *ptr, const char *who);

@@ -440,9 +440,9 @@ void hkm_run_put_back(const struct hkm_run *run)
 		evict(run);
 }
 
-void *hkm_run_make_live(const struct hkm_run *run)
+void *hkm_run_make_live(const struct hkm_run *run, uint32_t half)
 {
-	return make_live(run, 0, run->nr);
+	return make_live(run, half, run->nr - (half == HKM_LIVE_HIGH));
 }
 
 struct hkm_run hkm_run_take_back(const void *ptr, const char *who)

@@ -308,6 +308,98 @@ static void guards_are_kept(void)
 	check_int(stats().ring.cached, 8);
 }
 
+/* ---- whales that share a slot -------------------------------------------------- */
+
+#define ODD (SLOT + SLOT / 2)
+
+static void fill_odd(void **ptrs, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		check(is_whale(ptrs[i]));
+		check_int(hkm_malloc_usable_size(ptrs[i]), ODD);
+		memset(ptrs[i], (int)i + 1, ODD);
+	}
+	for (size_t i = 0; i < n; i++)
+		check(all_bytes(ptrs[i], ODD, (int)i + 1));
+}
+
+static void use_in_twos(void)
+{
+	/* 4 times 3 slots, and 2 of which half is free */
+	check_int(hkm_alloc_batch(block, 9, ODD), 9);
+	check_int(stats().live, 9);
+	check_int(stats().live_bytes, 14 * SLOT);
+	fill_odd(block, 9);
+	/* which is for the next one */
+	block[9] = hkm_malloc(ODD);
+	check_int(stats().live_bytes, 15 * SLOT);
+	fill_odd(block, 10);
+	/* the slots between are idle when both have gone, whoever goes first */
+	hkm_free(block[0]);
+	hkm_free(block[3]);
+	block[0] = block[3] = NULL;
+	check_int(stats().idle_bytes, 2 * SLOT);
+	hkm_free_batch(block, 10);
+	check_int(stats().live, 0);
+	check_int(stats().live_bytes, 0);
+	check_int(stats().idle_bytes, 15 * SLOT);
+	/* hits */
+	check_int(hkm_alloc_batch(block, 10, ODD), 10);
+	check_int(stats().live_bytes, 15 * SLOT);
+	check_int(stats().idle_bytes, 0);
+	check_int(stats().ring.misses, 10);
+	fill_odd(block, 10);
+	hkm_free_batch(block, 10);
+	check_int(stats().idle_bytes, 15 * SLOT);
+	check_int(hkm_release_all(), 15 * SLOT);
+}
+
+static void two_share_a_slot(void)
+{
+	no_device();
+	use_in_twos();
+}
+
+static void two_share_a_slot_of_the_device(void)
+{
+	with_device();
+	use_in_twos();
+	check(!strcmp(stats().backend, "region"));
+	/* misses are one call */
+	fake.handouts = 0;
+	check_int(hkm_alloc_batch(block, 8, ODD), 8);
+	check_int(fake.handouts, 1);
+	check_int(stats().live_bytes, 12 * SLOT);
+	fill_odd(block, 8);
+}
+
+/* where no two fit, one that does is not left out */
+static void idle_slots_for_one_are_used(void)
+{
+	void *p[4];
+
+	no_device();
+	for (int i = 0; i < 4; i++)
+		p[i] = hkm_malloc((i % 2 ? 1 : 2) * SLOT);
+	hkm_free(p[0]);
+	hkm_free(p[2]);
+	check_int(hkm_alloc_batch(block, 2, ODD), 2);
+	fill_odd(block, 2);
+	check_int(stats().ring.hits, 2);
+	check_int(stats().idle_bytes, 0);
+	hkm_free_batch(block, 2);
+	check_int(stats().idle_bytes, 4 * SLOT);
+}
+
+static void nothing_is_shared_where_it_is_not_to_be(void)
+{
+	setenv("HAKMEM_PACK", "0", 1);
+	no_device();
+	check_int(hkm_alloc_batch(block, 8, ODD), 8);
+	check_int(stats().live_bytes, 16 * SLOT);
+	check_int(hkm_malloc_usable_size(block[0]), 2 * SLOT);
+}
+
 /* ---- the device ---------------------------------------------------------------- */
 
 static void misses_are_one_handout(void)
@@ -451,6 +543,11 @@ static void wild_pointers_abort(void)
 #define ROUNDS 150
 #define MOST 24
 
+static uintptr_t *last_of(void *block, size_t size)
+{
+	return (uintptr_t *)((char *)block + size) - 1;
+}
+
 static void *work(void *arg)
 {
 	uint64_t state = (uintptr_t)arg;
@@ -458,15 +555,18 @@ static void *work(void *arg)
 
 	for (int round = 0; round < ROUNDS; round++) {
 		size_t n = 1 + next_random(&state) % MOST;
-		size_t size = SLOT * (1 + next_random(&state) % 3);
+		size_t size = SLOT / 2 * (2 + next_random(&state) % 5);
 		int got = hkm_alloc_batch(mine, n, size);
 
 		check_int(got, n);
-		for (size_t i = 0; i < n; i++)
-			((uintptr_t *)mine[i])[0] = (uintptr_t)arg + i;
-		for (size_t i = 0; i < n; i++)
-			check_int(((uintptr_t *)mine[i])[0],
-				  (uintptr_t)arg + i);
+		for (size_t i = 0; i < n; i++) {
+			*(uintptr_t *)mine[i] = (uintptr_t)arg + i;
+			*last_of(mine[i], size) = (uintptr_t)arg + i;
+		}
+		for (size_t i = 0; i < n; i++) {
+			check_int(*(uintptr_t *)mine[i], (uintptr_t)arg + i);
+			check_int(*last_of(mine[i], size), (uintptr_t)arg + i);
+		}
 		shuffle(mine, n);
 		while (n && next_random(&state) % 4 == 0)
 			hkm_free(mine[--n]);
@@ -519,6 +619,10 @@ static const struct tap_case cases[] = {
 	CASE(runs_are_joined_up_to_a_part_of_the_limit),
 	CASE(pinned_blocks_stay_by_themselves),
 	CASE(guards_are_kept),
+	CASE(two_share_a_slot),
+	CASE(two_share_a_slot_of_the_device),
+	CASE(idle_slots_for_one_are_used),
+	CASE(nothing_is_shared_where_it_is_not_to_be),
 	CASE(misses_are_one_handout),
 	CASE(holes_of_the_arena_are_used),
 	CASE(what_the_device_has_not_is_anonymous),
