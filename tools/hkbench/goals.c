@@ -174,6 +174,30 @@ static void judge_region(void)
 	    p50(r) / p50(steady("decay", HB_TOUCH_PAGE)), false, 1.05);
 }
 
+/* the worst of all sizes */
+static void judge_full(void)
+{
+	double worst = NAN, x;
+	unsigned int sizes = 0;
+	struct hb_goal *g;
+	char at[16] = "";
+
+	for (size_t size = HB_HUGE; size <= 64UL << 20; size *= 2) {
+		x = hb_swept(book, "region", size, HB_TOUCH_FULL) /
+		    hb_swept(book, "free-thp", size, HB_TOUCH_FULL);
+		sizes += !isnan(x);
+		if (!(x > worst) && !isnan(worst))
+			continue;
+		worst = x;
+		hb_size_str(at, sizeof(at), size);
+	}
+	g = add("region against free-thp, full memset, 2 to 64 MiB: times the time",
+		worst, false, 1);
+	if (g->ok >= 0)
+		snprintf(g->note, sizeof(g->note), "at %s, the worst of %u "
+			 "sizes", at, sizes);
+}
+
 static void judge_fresh_against(const char *rival)
 {
 	const struct hb_result *s = sustained("region-fresh", HB_TOUCH_PAGE);
@@ -324,6 +348,7 @@ void hb_judge(struct hb_book *b)
 	judge_hits("whale");
 	judge_hits("region");
 	judge_region();
+	judge_full();
 	judge_fresh();
 	judge_cold();
 	judge_ring();

@@ -356,7 +356,7 @@ const char *hb_opt_peer_path(const char *name);
 int hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
 		double seconds);
 int hb_run_cold_phase(const char *scenario, size_t size, enum hb_touch touch);
-int hb_run_sweep(double seconds);
+int hb_run_sweep(enum hb_touch touch, double seconds);
 int hb_run_cold(size_t size, enum hb_touch touch, unsigned int processes);
 int hb_run_ring(void);
 int hb_run_zeroing(size_t size, double seconds);
@@ -441,6 +441,9 @@ const char *hb_touch_str(enum hb_touch touch);
 const char *hb_mode_str(enum hb_mode mode);
 void hb_size_str(char *buf, size_t room, size_t size);
 void hb_report(FILE *out, const struct hb_book *book);
+/* the hot median of a row of sweep, or NAN */
+double hb_swept(const struct hb_book *book, const char *backend, size_t size,
+		enum hb_touch touch);
 void hb_report_zeroing(FILE *out, const struct hb_book *book);
 void hb_report_peers(FILE *out, const struct hb_book *book);
 void hb_judge_peers(struct hb_book *book);

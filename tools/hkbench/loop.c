@@ -233,27 +233,40 @@ int hb_run_cold_phase(const char *scenario, size_t size, enum hb_touch touch)
 /* ---- sweep ---- */
 
 /*
+ * All written, what differs is a few percent, if that: the suite leaves its time to
+ * those that keep what they had.
+ */
+static bool is_swept(const struct hb_backend *be, enum hb_touch touch)
+{
+	return !hb_opt.suite || touch == HB_TOUCH_PAGE ||
+	       be->flags & (HB_ALWAYS | HB_WORDS);
+}
+
+/*
  * At 1 GiB not all lanes can keep their block at once, so here a lane lives for
  * one turn: opened and warmed up outside the timed part, then closed. A turn
  * ends early when it takes too long; the first operation of it always counts.
  */
-static void sweep_size(size_t size, double seconds)
+static void sweep_size(size_t size, enum hb_touch touch, double seconds)
 {
 	struct hb_lane lanes[HB_LANES_MAX];
 	uint64_t slots = size / HB_HUGE, start = hb_now_ns(), budget;
 	uint64_t depth = hb_device_present() ? hb_device_depth() : 0;
 	unsigned int rounds = 0;
-	char what[32], size_str[16];
+	char what[48], size_str[16];
 	size_t nr = 0;
 
 	hb_size_str(size_str, sizeof(size_str), size);
-	snprintf(what, sizeof(what), "sweep %s", size_str);
+	snprintf(what, sizeof(what), "sweep %s %s", size_str,
+		 hb_touch_str(touch));
 	for (size_t i = 0; i < hb_opt.nr_backends; i++) {
 		const struct hb_backend *be = hb_opt.backends[i];
 		const char *why = hb_lane_refuse(be, size);
 		enum hb_mode mode = HB_PLAIN;
 		unsigned int n = HB_TURN;
 
+		if (!is_swept(be, touch))
+			continue;
 		if (why) {
 			hb_add_skip("sweep", be->name, size, "%s", why);
 			continue;
@@ -263,7 +276,7 @@ static void sweep_size(size_t size, double seconds)
 			if (mode == HB_BURST && n * slots > depth)
 				n = (unsigned int)(depth / slots);
 		}
-		nr = add_lane(lanes, nr, be, mode, n, size, HB_TOUCH_PAGE);
+		nr = add_lane(lanes, nr, be, mode, n, size, touch);
 	}
 	budget = (uint64_t)(seconds * 1e9 / (double)(nr ? nr : 1) / 3);
 	do {
@@ -290,14 +303,16 @@ static void sweep_size(size_t size, double seconds)
 }
 
 /*
- * From 2 MiB up by factors, for as long as memory and time last. A size takes
- * at least as many times longer than the one before as it is bigger.
+ * From 2 MiB up by factors, for as long as memory and time last; to 1 GiB, or to
+ * 64 MiB where all is written. A size takes at least as many times longer than the
+ * one before as it is bigger.
  */
-int hb_run_sweep(double seconds)
+int hb_run_sweep(enum hb_touch touch, double seconds)
 {
-	size_t factor = hb_opt.suite ? 4 : 2;
+	bool full = touch == HB_TOUCH_FULL;
+	size_t factor = hb_opt.suite && !full ? 4 : 2;
 	size_t from = hb_opt.size ? hb_opt.size : HB_HUGE;
-	size_t to = hb_opt.size ? hb_opt.size : 1UL << 30;
+	size_t to = hb_opt.size ? hb_opt.size : full ? 64UL << 20 : 1UL << 30;
 	double left = seconds, last = 0;
 
 	for (size_t size = from; size <= to; size *= factor) {
@@ -312,7 +327,7 @@ int hb_run_sweep(double seconds)
 			hb_add_skip("sweep", "all", size, "%s", why);
 			continue;
 		}
-		sweep_size(size, left / 6);
+		sweep_size(size, touch, left / 6);
 		last = (double)(hb_now_ns() - start) / 1e9;
 		left -= last;
 		/* small sizes may have filled their time: not a measure */

@@ -55,6 +55,7 @@ static const struct step suite[] = {
 	{ STEP_RING, "ring", HB_TOUCH_NONE, 3, 2 },
 	{ STEP_COLD, "cold", HB_TOUCH_PAGE, 25, 12 },
 	{ STEP_ZEROING, "zeroing", HB_TOUCH_NONE, 24, 8 },
+	{ STEP_SWEEP, "sweep", HB_TOUCH_FULL, 16, 8 },
 	{ STEP_SWEEP, "sweep", HB_TOUCH_PAGE, 32, 0 },
 };
 
@@ -108,7 +109,7 @@ static int run_step(const struct step *s)
 	case STEP_COLD_PHASE:
 		return hb_run_cold_phase(s->scenario, size, touch);
 	case STEP_SWEEP:
-		return hb_run_sweep(seconds);
+		return hb_run_sweep(touch, seconds);
 	case STEP_COLD:
 		return hb_run_cold(size, touch, 30);
 	case STEP_RING:

@@ -51,6 +51,7 @@ struct peer {
 	/* of the row */
 	struct hb_samples first, samples;
 	uint64_t faults, ops;
+	double calls_per_op;
 	double round_p50, p50[ROUNDS], ratio[ROUNDS];
 	size_t nr_p50, nr_ratios;
 	uint64_t base_kib, peak_kib, after_kib, idle_kib, call_kib, requested;
@@ -224,13 +225,13 @@ static void give_up(struct peer *p, const char *why)
 }
 
 /* one turn of the process; false: it is out of this row */
-static bool turn(struct peer *p)
+static bool command(struct peer *p, char what)
 {
 	char byte;
 
 	if (p->off)
 		return false;
-	if (write(p->to, "", 1) != 1 || read(p->from, &byte, 1) != 1)
+	if (write(p->to, &what, 1) != 1 || read(p->from, &byte, 1) != 1)
 		give_up(p, "its process ended early");
 	else if (p->shm->err)
 		give_up(p, strerror(-p->shm->err));
@@ -238,6 +239,11 @@ static bool turn(struct peer *p)
 				      strrchr(p->lib, '/') ?: p->lib))
 		give_up(p, "its malloc was not the one that ran");
 	return !p->off;
+}
+
+static bool turn(struct peer *p)
+{
+	return command(p, PEER_TURN);
 }
 
 static uint64_t proc_kib(pid_t pid, const char *file, const char *key)
@@ -274,6 +280,14 @@ static void keep_turn(struct peer *p, const struct peer_work *w)
 	p->ops += p->shm->n * (w->scale ? w->scale : 1);
 }
 
+/* one more turn, after those that are timed */
+static void count_calls(struct peer *p, const struct peer_work *w)
+{
+	if (command(p, PEER_COUNT) && p->shm->counted)
+		p->calls_per_op = (double)p->shm->calls / (double)p->shm->n /
+				  (w->scale ? w->scale : 1);
+}
+
 /* a process of each allocator, in turns; @round changes who is first */
 static void run_round(const struct peer_work *w, size_t work,
 		      unsigned int round)
@@ -303,6 +317,8 @@ static void run_round(const struct peer_work *w, size_t work,
 
 		if (!p->pid)
 			continue;
+		if (!round)
+			count_calls(p, w);
 		p->round_p50 = hb_median_from(&p->samples, from[i]);
 		p->peak_kib = proc_kib(p->pid, "status", "VmHWM");
 		p->requested = p->shm->requested_peak;
@@ -382,6 +398,7 @@ static void book_row(struct peer *p, const struct peer_work *w)
 	if (!w->mixed && !w->scale)
 		r->ns_first_p50 = hb_percentile(&p->first, 50) * unit;
 	r->faults_per_op = (double)p->faults / (double)p->ops;
+	r->syscalls_per_op = p->calls_per_op;
 	r->pairs = p->nr_ratios;
 	r->paired_time = hb_median(p->ratio, p->nr_ratios);
 }
@@ -390,6 +407,7 @@ static void row_begin(struct peer *p, const struct peer_work *w)
 {
 	p->off = p->absent || ((p->flags & FLOOR) && w->no_floor);
 	p->faults = p->ops = 0;
+	p->calls_per_op = NAN;
 	p->nr_p50 = p->nr_ratios = 0;
 	p->peak_kib = p->requested = 0;
 	memset(&p->first, 0, sizeof(p->first));

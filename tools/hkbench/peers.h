@@ -19,6 +19,8 @@ struct peer_shm {
 	uint64_t n;
 	uint64_t cycles[PEER_OPS_MAX];
 	uint64_t faults;
+	bool counted;			/* the turn's system calls; it was not timed */
+	uint64_t calls;
 	/* since the start */
 	uint64_t requested_peak;	/* bytes that were live at once */
 	char malloc_is[256];		/* the file that malloc comes from */
@@ -47,7 +49,12 @@ struct peer_work {
 };
 
 const struct peer_work *hb_peer_work(size_t i);	/* NULL after the last */
-/* in the process: commands from @in, a byte to @out when each is done */
+/*
+ * in the process: commands from @in, a byte to @out when each is done: a turn, or one
+ * whose system calls are counted
+ */
+#define PEER_TURN	't'
+#define PEER_COUNT	'c'
 int hb_peer_child(size_t work, bool floor, int shm, int in, int out);
 
 #endif /* HB_PEERS_H */

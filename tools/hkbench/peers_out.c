@@ -100,6 +100,38 @@ static void report_times(FILE *out, const struct hb_book *b)
 		"byte written, time of each thread\n");
 }
 
+static double trips(const struct hb_result *r)
+{
+	return r ? 100 * (r->faults_per_op + r->syscalls_per_op) : NAN;
+}
+
+/* where sizes vary: one block again and again needs none */
+static void report_trips(FILE *out, const struct hb_book *b)
+{
+	const struct peer_work *w;
+	const char *name;
+
+	fprintf(out, "\npeers: faults and system calls in 100 operations\n");
+	head(out, b, "");
+	fputc('\n', out);
+	for (size_t i = 0; (w = hb_peer_work(i)); i++) {
+		if (!w->mixed && !strstr(w->name, "realloc"))
+			continue;
+		fprintf(out, "  %-25s", w->name);
+		for (size_t k = 0; (name = hb_peer_name(k)); k++) {
+			double x = trips(find(b, w->name, name));
+
+			if (!took_part(b, name))
+				continue;
+			if (isfinite(x))
+				fprintf(out, " %13.1f", x);
+			else
+				fprintf(out, " %13s", "-");
+		}
+		fputc('\n', out);
+	}
+}
+
 static void memory_row(FILE *out, const struct hb_book *b, const char *what,
 		       const char *work, size_t field)
 {
@@ -163,6 +195,7 @@ void hb_report_peers(FILE *out, const struct hb_book *b)
 
 	if (any) {
 		report_times(out, b);
+		report_trips(out, b);
 		report_memory(out, b);
 	}
 	for (size_t i = 0; i < b->nr_skips; i++)
@@ -209,6 +242,31 @@ static void judge_sizes(struct hb_book *b, const char *touch, double limit)
 	g = hb_add_goal(b, figure, worst, false, limit);
 	if (g->ok >= 0)
 		snprintf(g->note, sizeof(g->note), "%s", at);
+}
+
+/* one block again and again, threads too: both sources hit, and nothing else */
+static bool only_hits(const struct peer_work *w)
+{
+	return !w->mixed && !w->memory && w->size >= 2UL << 20 && !strstr(w->name, "realloc");
+}
+
+static bool is_hit(const struct peer_work *w)
+{
+	return only_hits(w) && w->threads == 1 &&
+	       (w->touch == HB_TOUCH_PAGE || w->touch == HB_TOUCH_FULL);
+}
+
+static void judge_trips(struct hb_book *b)
+{
+	const struct peer_work *w;
+	double worst = NAN;
+
+	for (size_t i = 0; (w = hb_peer_work(i)); i++)
+		if (is_hit(w))
+			worst = fmax(worst, trips(find(b, w->name, "hakmem")) /
+					    100);
+	hb_add_goal(b, "hakmem, page and full, the worst size: faults and system "
+		    "calls per hit", worst, false, 0);
 }
 
 static void judge_faster(struct hb_book *b)
@@ -268,12 +326,6 @@ static void judge_small(struct hb_book *b)
 		    worst, false, 1.5);
 }
 
-/* one block again and again, threads too: both sources hit, and nothing else */
-static bool only_hits(const struct peer_work *w)
-{
-	return !w->mixed && !w->memory && w->size >= 2UL << 20 && !strstr(w->name, "realloc");
-}
-
 static void judge_device(struct hb_book *b)
 {
 	const struct peer_work *w;
@@ -308,6 +360,7 @@ void hb_judge_peers(struct hb_book *b)
 	}
 	judge_sizes(b, "page", 1.05);
 	judge_sizes(b, "full", 1.10);
+	judge_trips(b);
 	judge_faster(b);
 	judge_mixed(b, "2-16 MiB, 8 live");
 	judge_mixed(b, "2.06-3 MiB, 64 live");

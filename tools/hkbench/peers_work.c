@@ -452,22 +452,42 @@ static uint64_t minor_faults(void)
 
 static bool one_turn(const struct peer_work *w, struct peer_shm *shm)
 {
-	uint64_t faults = minor_faults(), begun = hb_tsc(), start;
+	uint64_t begun = hb_tsc(), start;
 	bool good = true;
 
-	if (w->turn) {
-		good = w->turn(w, shm);
-	} else {
-		shm->n = 0;
-		do {
-			start = hb_tsc();
-			good = w->op(w);
-			shm->cycles[shm->n++] = hb_tsc() - start;
-		} while (good && shm->n < w->ops &&
-			 hb_tsc() - begun < shm->turn_cycles);
-	}
+	if (w->turn)
+		return w->turn(w, shm);
+	shm->n = 0;
+	do {
+		start = hb_tsc();
+		good = w->op(w);
+		shm->cycles[shm->n++] = hb_tsc() - start;
+	} while (good && shm->n < w->ops && hb_tsc() - begun < shm->turn_cycles);
+	return good;
+}
+
+static bool timed_turn(const struct peer_work *w, struct peer_shm *shm)
+{
+	uint64_t faults = minor_faults();
+	bool good = one_turn(w, shm);
+
 	shm->faults = minor_faults() - faults;
 	shm->requested_peak = requested_peak;
+	return good;
+}
+
+/* of this thread: where there are several, theirs would be missing */
+static bool counted_turn(const struct peer_work *w, struct peer_shm *shm)
+{
+	struct hb_calls calls;
+	bool good;
+
+	shm->counted = w->threads < 2 && !hb_syscount_start(&calls);
+	good = one_turn(w, shm);
+	if (!shm->counted)
+		return good;
+	hb_syscount_stop();
+	shm->calls = hb_syscalls(&calls);
 	return good;
 }
 
@@ -503,7 +523,8 @@ int hb_peer_child(size_t work, bool floor, int shm_fd, int in, int out)
 	/* all pages of what the turns write to */
 	memset(shm->cycles, 0, sizeof(shm->cycles));
 	while (read(in, &byte, 1) == 1) {
-		if (!shm->err && !one_turn(w, shm))
+		if (!shm->err && !(byte == PEER_COUNT ? counted_turn(w, shm) :
+							timed_turn(w, shm)))
 			shm->err = -ENOMEM;
 		if (!shm->err && !settled)
 			settle(w, shm->settle_ops);

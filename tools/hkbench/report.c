@@ -301,24 +301,51 @@ static void report_ring(FILE *out, const struct hb_book *b)
 			fprintf(out, "  ring: %s\n", b->skips[i].why);
 }
 
-/* hot medians of all sizes side by side */
-static void report_sweep(FILE *out, const struct hb_book *b)
+static bool is_swept(const struct hb_result *r, enum hb_touch touch)
 {
-	size_t sizes[16], nr = 0, k;
-	char buf[24];
+	return !strcmp(r->scenario, "sweep") && r->touch == touch;
+}
+
+static size_t swept_sizes(const struct hb_book *b, enum hb_touch touch,
+			  size_t sizes[16])
+{
+	size_t nr = 0, k;
 
 	for (size_t i = 0; i < b->nr_results; i++) {
 		const struct hb_result *r = &b->results[i];
 
 		for (k = 0; k < nr && sizes[k] != r->size; k++)
 			;
-		if (!strcmp(r->scenario, "sweep") && k == nr && nr < 16)
+		if (is_swept(r, touch) && k == nr && nr < 16)
 			sizes[nr++] = r->size;
 	}
+	return nr;
+}
+
+double hb_swept(const struct hb_book *b, const char *backend, size_t size,
+		enum hb_touch touch)
+{
+	for (size_t i = 0; i < b->nr_results; i++) {
+		const struct hb_result *r = &b->results[i];
+
+		if (is_swept(r, touch) && r->size == size &&
+		    !strcmp(r->backend, backend))
+			return r->ns_p50;
+	}
+	return NAN;
+}
+
+/* hot medians of all sizes side by side */
+static void report_sweep(FILE *out, const struct hb_book *b,
+			 enum hb_touch touch)
+{
+	size_t sizes[16], nr = swept_sizes(b, touch, sizes), k;
+	char buf[24];
+
 	if (!nr)
 		return;
-	fprintf(out, "\nsweep: all sizes, touch page, hot median\n  %-13s",
-		"backend");
+	fprintf(out, "\nsweep: all sizes, touch %s, hot median\n  %-13s",
+		hb_touch_str(touch), "backend");
 	for (k = 0; k < nr; k++) {
 		hb_size_str(buf, sizeof(buf), sizes[k]);
 		fprintf(out, " %9s", buf);
@@ -329,14 +356,9 @@ static void report_sweep(FILE *out, const struct hb_book *b)
 		bool any = false;
 
 		for (k = 0; k < nr; k++) {
-			double ns = NAN;
+			double ns = hb_swept(b, hb_backends[be].name, sizes[k],
+					     touch);
 
-			for (size_t i = 0; i < b->nr_results; i++)
-				if (!strcmp(b->results[i].scenario, "sweep") &&
-				    !strcmp(b->results[i].backend,
-					    hb_backends[be].name) &&
-				    b->results[i].size == sizes[k])
-					ns = b->results[i].ns_p50;
 			any |= isfinite(ns);
 			snprintf(line + strlen(line), sizeof(line) - strlen(line),
 				 " %9s", hb_ns_str(buf, ns));
@@ -344,6 +366,14 @@ static void report_sweep(FILE *out, const struct hb_book *b)
 		if (any)
 			fprintf(out, "  %-13s%s\n", hb_backends[be].name, line);
 	}
+}
+
+static void report_sweeps(FILE *out, const struct hb_book *b)
+{
+	char buf[24];
+
+	for (int touch = 0; touch < HB_TOUCH_NR; touch++)
+		report_sweep(out, b, (enum hb_touch)touch);
 	for (size_t i = 0; i < b->nr_skips; i++)
 		if (!strcmp(b->skips[i].scenario, "sweep") &&
 		    !strcmp(b->skips[i].backend, "all")) {
@@ -388,7 +418,7 @@ void hb_report(FILE *out, const struct hb_book *b)
 		else
 			report_loop(out, b, r);
 	}
-	report_sweep(out, b);
+	report_sweeps(out, b);
 	hb_report_zeroing(out, b);
 	hb_report_scattered(out, b);
 	hb_report_peers(out, b);

@@ -10,9 +10,10 @@
  * Sizes are bytes. Functions that can fail return NULL or a negative errno and
  * change nothing when they fail.
  *
- * The device belongs to the process that opened it. After fork() the child's new
- * whales are anonymous memory, and it may free the device's whales that it
- * inherited but not touch them (SIGBUS).
+ * After fork() the child has all blocks of its parent with the same contents, and
+ * allocates and frees for itself, on the device as well; there the first touch of
+ * 2 MiB, even a read, copies them, and is SIGBUS where the caps leave no room for
+ * that. libhakmem(7) has the exceptions.
  */
 
 #include <malloc.h>
