@@ -4,6 +4,7 @@
  * settings loads the module without a reserve, so that all idle memory may go.
  */
 #include "hkr_test.h"
+#include <grp.h>
 #include <hakmem.h>
 #include "harness.h"
 
@@ -187,9 +188,10 @@ static bool is_all(const char *p, char c, size_t len)
 static char *inherited, *cached;
 
 /* the line of what is not so, or 0 */
+#define CHECK(cond)	do { if (!(cond)) return __LINE__ & 0xff; } while (0)
+
 static int use_in_child(void *arg)
 {
-#define CHECK(cond)	do { if (!(cond)) return __LINE__ & 0xff; } while (0)
 	char *mine[8];
 	int i;
 
@@ -248,6 +250,120 @@ TEST_F(heap, child_has_its_parents_blocks_and_a_heap_of_its_own)
 	}
 	hkm_free(inherited);
 }
+
+/* ---- what the process has lost, and the heap was not told of --------------------- */
+
+#define NR_MINE	6
+
+static bool has_all(char **mine)
+{
+	int i;
+
+	for (i = 0; i < NR_MINE; i++)
+		if (!is_all(mine[i], i + 1, (3 + i) * MB))
+			return false;
+	return true;
+}
+
+static bool gets_mine(char **mine, int step)
+{
+	int i;
+
+	for (i = 0; i < NR_MINE; i += step) {
+		mine[i] = hkm_malloc((3 + i) * MB);
+		if (!mine[i])
+			return false;
+		memset(mine[i], i + 1, (3 + i) * MB);
+	}
+	return true;
+}
+
+/* with old blocks and new ones, the latter from @arg */
+static int goes_on(void *arg)
+{
+	char *mine[NR_MINE], *zero;
+	int i;
+
+	CHECK(is_all(inherited, 5, 4 * MB));
+	/* its own from the first write on, so it is reused as it is; without a call */
+	memset(inherited, 4, 4 * MB);
+	hkm_free(inherited);
+	CHECK(hkm_malloc(4 * MB) == inherited && is_all(inherited, 4, 4 * MB));
+	memset(inherited, 5, 4 * MB);
+	CHECK(gets_mine(mine, 1) && has_all(mine));
+	CHECK(!strcmp(arg, heap_stats().backend));
+	for (i = 0; i < NR_MINE; i += 2)
+		hkm_free(mine[i]);
+	CHECK(gets_mine(mine, 2) && has_all(mine));
+	inherited = hkm_realloc(inherited, 10 * MB);
+	CHECK(inherited && is_all(inherited, 5, 4 * MB));
+	memset(inherited, 6, 10 * MB);
+	zero = hkm_calloc(1, 5 * MB);
+	CHECK(zero && all_zero(zero, 5 * MB));
+	memset(zero, 8, 5 * MB);
+	CHECK(has_all(mine) && is_all(inherited, 6, 10 * MB));
+	for (i = 0; i < NR_MINE; i++)
+		hkm_free(mine[i]);
+	hkm_free(zero);
+	hkm_free(inherited);
+	hkm_release_all();
+	CHECK(gets_mine(mine, 1) && has_all(mine));
+	for (i = 0; i < NR_MINE; i++)
+		hkm_free(mine[i]);
+	return 0;
+}
+
+static int closes_all(void *arg)
+{
+	closefrom(3);
+	CHECK(goes_on("anon") == 0);
+	return 0;
+}
+
+static bool has_blocks(void)
+{
+	inherited = hkm_malloc(4 * MB);
+	cached = hkm_malloc(6 * MB);
+	if (!inherited || !cached)
+		return false;
+	memset(inherited, 5, 4 * MB);
+	memset(cached, 7, 6 * MB);
+	hkm_free(cached);
+	return !strcmp("region", heap_stats().backend);
+}
+
+/* by the child, and by the parent before another fork */
+TEST_F(heap, descriptors_are_closed)
+{
+	ASSERT_TRUE(has_blocks());
+	EXPECT_EQ(0, in_child(closes_all, NULL));
+	EXPECT_TRUE(is_all(inherited, 5, 4 * MB));
+	EXPECT_EQ(0, in_child(goes_on, "region"));
+	closefrom(3);
+	EXPECT_EQ(0, in_child(goes_on, "anon"));
+	EXPECT_EQ(0, goes_on("anon"));
+}
+
+/* as a server does that begins as root; both of a fork go on, on the device */
+static int becomes_nobody(void *arg)
+{
+	struct hkm_config cfg = { .source = HKM_SOURCE_REGION };
+
+	CHECK(hkm_init(&cfg) == 0 && has_blocks());
+	CHECK(!chroot("/proc/self/fd") && !chdir("/"));
+	CHECK(!setgroups(0, NULL) && !setgid(1000) && !setuid(1000));
+	CHECK(open(HKR_DEVICE, O_RDWR) < 0);
+	CHECK(in_child(goes_on, "region") == 0);
+	return goes_on("region");
+}
+
+TEST(privileges_and_root_are_gone)
+{
+	EXPECT_EQ(0, in_child(becomes_nobody, NULL));
+	EXPECT_TRUE(nothing_leaked());
+}
+
+/* ---- preloaded ---------------------------------------------------------------- */
 
 /* this program again, with its own malloc() preloaded: as others do not know it */
 static int forks_as_it_likes(void)
