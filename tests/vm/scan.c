@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include "harness.h"
 
@@ -353,18 +354,28 @@ static int flushes(struct arena *a, int step)
 	return s.freed == 8 ? n : 0;
 }
 
-TEST_F(scan, unmaps_neighbours_together)
+/* 0 or an error number */
+static int spin_elsewhere(pthread_t *thread)
 {
 	volatile bool runs = false;
+	int ret;
+
+	if (!on_cpu(0))
+		return EINVAL;
+	ret = pthread_create(thread, NULL, spin, (void *)&runs);
+	while (!ret && !runs)
+		usleep(1000);
+	return ret;
+}
+
+TEST_F(scan, unmaps_neighbours_together)
+{
 	pthread_t thread;
 	int i, apart = 0, together = 0;
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "one processor");
-	ASSERT_TRUE(on_cpu(0));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, spin, (void *)&runs));
-	while (!runs)
-		usleep(1000);
+	ASSERT_EQ(0, spin_elsewhere(&thread));
 	/* something else may run there for a moment */
 	for (i = 0; i < 50 && (apart != 8 || together != 1); i++) {
 		apart = flushes(&self->a, 2);
@@ -376,6 +387,79 @@ TEST_F(scan, unmaps_neighbours_together)
 	pthread_join(thread, NULL);
 	EXPECT_EQ(8, apart);
 	EXPECT_EQ(1, together);
+}
+
+#define ROUNDS	1000
+
+/* by free and reuse of a slot, as often as ROUNDS says */
+struct cost {
+	int flushes;	/* of any kind but that of a task that is switched to */
+	long faults;
+};
+
+static bool free_and_reuse(struct arena *a)
+{
+	mark_idle(a, 0);
+	return take_again(a, 0, word_of(a, 0));
+}
+
+/* of slot 0, or of @anon, which goes back to the kernel each time; how many failed */
+static int reuse(struct arena *a, void *anon, int rounds)
+{
+	volatile char *block = anon ?: slot_of(a, 0);
+	int failed = 0;
+
+	while (rounds--) {
+		failed += anon ? !!madvise(anon, SLOT, MADV_FREE) :
+				 !free_and_reuse(a);
+		*block = 1;
+	}
+	return failed;
+}
+
+static int cost_of_reuse(struct arena *a, void *anon, struct cost *cost)
+{
+	struct rusage before, after;
+	char filter[64];
+	int failed;
+
+	snprintf(filter, sizeof(filter), "common_pid == %d && reason != 0",
+		 (int)syscall(SYS_gettid));
+	memset(anon ?: slot_of(a, 0), 1, SLOT);
+	/* all that this itself needs is there */
+	failed = getrusage(RUSAGE_THREAD, &after) ?: reuse(a, anon, 1);
+	if (failed || trace_on("tlb/tlb_flush", filter))
+		return -1;
+	getrusage(RUSAGE_THREAD, &before);
+	failed = reuse(a, anon, ROUNDS);
+	getrusage(RUSAGE_THREAD, &after);
+	trace_off("tlb/tlb_flush");
+	cost->flushes = trace_each("tlb_flush", "", NULL, NULL);
+	cost->faults = after.ru_minflt - before.ru_minflt;
+	return failed;
+}
+
+/* and MADV_FREE beside it, for which all processors are told each time */
+TEST_F(scan, costs_who_frees_and_reuses_no_flush_and_no_fault)
+{
+	struct cost ours, rival;
+	pthread_t thread;
+	char *anon;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		SKIP(return, "one processor");
+	anon = mmap(NULL, SLOT, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, anon);
+	ASSERT_EQ(0, spin_elsewhere(&thread));
+	EXPECT_EQ(0, cost_of_reuse(&self->a, NULL, &ours));
+	EXPECT_EQ(0, cost_of_reuse(&self->a, anon, &rival));
+	stop = true;
+	pthread_join(thread, NULL);
+	munmap(anon, SLOT);
+	EXPECT_EQ(0, ours.flushes);
+	EXPECT_EQ(0, ours.faults);
+	EXPECT_LE(ROUNDS, rival.flushes);
 }
 
 TEST_HARNESS_MAIN
