@@ -81,6 +81,23 @@ struct folio *hkr_folio_alloc(gfp_t gfp, int nid)
 	return hkr_folio_new(gfp, nid, false);
 }
 
+/**
+ * hkr_folio_lies_about - is there a block that hkr_folio_alloc() could have at once
+ * @nid: node to prefer
+ *
+ * By taking it, since watermarks and reserves are the buddy allocator's to know. The
+ * answer is old at once.
+ */
+bool hkr_folio_lies_about(int nid)
+{
+	struct folio *folio = __folio_alloc_node(HKR_GFP_INLINE, HKR_SLOT_ORDER,
+						 nid);
+
+	if (folio)
+		folio_put(folio);
+	return folio;
+}
+
 /* no longer one of ours */
 static void hkr_folio_uncount(struct folio *folio)
 {

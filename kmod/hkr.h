@@ -223,6 +223,7 @@ extern struct hkr_limits hkr_limits;
 
 /* folio.c: folios that are ours */
 struct folio *hkr_folio_alloc(gfp_t gfp, int nid);
+bool hkr_folio_lies_about(int nid);
 void hkr_folio_leave(struct folio *folio);
 bool hkr_folio_give_up(struct folio *folio);
 

@@ -29,7 +29,7 @@
  *
  * HANDOUT over the limit takes idle slots of the group first, then lets the core
  * reclaim what else the group has, and then fails: __GFP_NORETRY keeps the OOM
- * killer of the group out of it.
+ * killer of the group out of it. It never compacts.
  */
 
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
@@ -435,13 +435,15 @@ static struct folio *hkr_charged_folio(struct mem_cgroup *memcg, int nid)
 		if (folio)
 			return folio;
 	}
-	/*
-	 * Reclaim inside the group, which can only help where it is the limit
-	 * that is in the way; it must not compact for want of 2 MiB in one
-	 * piece.
-	 */
 	if (!hkr_memcg_is_full(memcg))
-		return NULL;
+		return hkr_singles_alloc(__GFP_ACCOUNT, nid);
+	/*
+	 * It is the limit that is in the way, and reclaim inside the group may help.
+	 * The core has the block before it charges it, though: where none lies
+	 * about, the same call compacts first. Single pages are then all there is.
+	 */
+	if (!hkr_folio_lies_about(nid))
+		return hkr_singles_alloc(__GFP_ACCOUNT, nid);
 	return hkr_folio_alloc(gfp | __GFP_DIRECT_RECLAIM | __GFP_NORETRY, nid);
 }
 
@@ -461,8 +463,6 @@ struct folio *hkr_memcg_folio(struct hkr_view *view, int nid)
 	if (nid == HKR_NODE_ANY)
 		nid = numa_mem_id();
 	folio = hkr_charged_folio(memcg, nid);
-	if (!folio && !hkr_memcg_is_full(memcg))
-		folio = hkr_singles_alloc(__GFP_ACCOUNT, nid);
 	set_active_memcg(old);
 	mem_cgroup_put(memcg);
 	return folio;

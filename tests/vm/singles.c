@@ -253,9 +253,12 @@ TEST_F(scattered, single_pages_go_with_a_process_that_is_killed)
 
 #define LIMIT_MB	100
 
+#define COMPACTION "compaction/mm_compaction_try_to_compact_pages"
+
 static int fills_its_group(void *arg)
 {
-	long current, i = 0;
+	long current, ret, i = 0;
+	char filter[32];
 	struct arena b;
 
 	(void)arg;
@@ -271,6 +274,15 @@ static int fills_its_group(void *arg)
 	current = group_read("/hkr-singles", "memory.current", NULL);
 	if (current < i * (long)SLOT || current > LIMIT_MB << 20)
 		return 3;
+	/* for a limit compaction can do nothing, and takes long: the zeroing thread's alone */
+	snprintf(filter, sizeof(filter), "common_pid == %d", getpid());
+	if (trace_on(COMPACTION, filter))
+		return 5;
+	ret = handout_at(&b, i, 1, COMMIT);
+	trace_off(COMPACTION);
+	if (ret != -ENOMEM ||
+	    trace_each("mm_compaction_try_to_compact_pages", "", NULL, NULL))
+		return 6;
 	return group_kills("/hkr-singles") ? 4 : 0;
 }
 
