@@ -94,6 +94,7 @@ $(B)/libhakmem.pc: userlib/libhakmem.pc.in $(B)/.flags
 	$(call say,GEN,$@)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
+# A page is found by the name of each function that it is about.
 INSTALL += install-lib
 install-lib: $(LIB)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/include/linux $(DESTDIR)$(PREFIX)/lib/pkgconfig \
@@ -106,4 +107,11 @@ install-lib: $(LIB)
 	$(Q)ln -sf libhakmem.so.1 $(DESTDIR)$(PREFIX)/lib/libhakmem.so
 	$(Q)install -m 644 $(B)/libhakmem.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	$(Q)install -m 644 $(filter %.3,$(LIBHAKMEM_MAN)) $(DESTDIR)$(PREFIX)/share/man/man3
+	$(Q)for page in $(notdir $(filter %.3,$(LIBHAKMEM_MAN))); do \
+		sed -n '/^\.SH NAME/,/\\-/{/^\.SH/d;s/\\-.*//;s/[ ,][ ,]*/\n/g;p}' userlib/man/$$page | \
+			while read -r name; do \
+				[ -z "$$name" ] || [ "$$name.3" = "$$page" ] || \
+					echo ".so man3/$$page" > $(DESTDIR)$(PREFIX)/share/man/man3/$$name.3; \
+			done; \
+	done
 	$(Q)install -m 644 $(filter %.7,$(LIBHAKMEM_MAN)) $(DESTDIR)$(PREFIX)/share/man/man7
