@@ -433,7 +433,7 @@ static const struct argp_option options[] = {
 	{ "iterations", 'n', "N", 0,
 	  "steady state: N operations of each backend instead of a fixed time",
 	  0 },
-	{ "runs", OPT_RUNS, "N", 0, "pressure, idle: N rounds over all "
+	{ "runs", OPT_RUNS, "N", 0, "pressure, idle, scattered: N rounds over all "
 	  "backends", 0 },
 	{ "owners", OPT_OWNERS, "N", 0, "pressure: N processes with idle memory "
 	  "(2), of --size each", 0 },

@@ -245,12 +245,20 @@ static const char *refusal(void)
 	return NULL;
 }
 
+/* as many rounds as were asked for, else as time allows */
+static bool go_on(unsigned int round, double done, double seconds)
+{
+	if (hb_opt.runs)
+		return round < hb_opt.runs;
+	return !round || done < seconds;
+}
+
 static void run_turns(struct lane *lanes, double seconds)
 {
 	uint64_t start = hb_now_ns();
 	double done = 0;
 
-	for (unsigned int round = 0; !round || done < seconds; round++) {
+	for (unsigned int round = 0; go_on(round, done, seconds); round++) {
 		for (size_t i = 0; i < NR_KINDS; i++) {
 			struct lane *l = &lanes[(i + round) % NR_KINDS];
 
