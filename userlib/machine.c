@@ -59,6 +59,9 @@ static uint64_t cgroup_limit(void)
 		return least;
 	text[len] = '\0';
 	path = own_cgroup(text);
+	/* the root itself: its file is that of no path */
+	if (path && !path[1])
+		*path = '\0';
 	while (path) {
 		snprintf(file, sizeof(file), CGROUP_ROOT "%s/memory.max", path);
 		limit = read_limit(file);
@@ -72,29 +75,40 @@ static uint64_t cgroup_limit(void)
 	return least;
 }
 
-static bool file_has(const char *path, const char *word)
+/* False where there is none; @text is then empty. */
+static bool read_setting(const char *path, char text[128])
 {
-	char text[128];
-	long len = hkm_sys_read_file(path, text, sizeof(text) - 1);
+	long len = hkm_sys_read_file(path, text, 127);
 
-	if (len <= 0)
-		return false;
-	text[len] = '\0';
-	return strstr(text, word);
+	text[len > 0 ? len : 0] = '\0';
+	return len > 0;
+}
+
+static bool may_be_asked_for(const char *setting)
+{
+	return strstr(setting, "[always]") || strstr(setting, "[madvise]");
 }
 
 /* The size's own setting counts, which kernels before 6.8 do not have. */
 static bool has_huge_pages(void)
 {
-	static const char own[] = THP_ROOT "/hugepages-2048kB/enabled";
-	const char *path = THP_ROOT "/enabled";
+	char text[128];
 
 	if (hkm_sys_thp_is_disabled())
 		return false;
-	if (file_has(own, "[always]") || file_has(own, "[madvise]"))
-		return true;
-	return !file_has(own, "[never]") &&
-	       (file_has(path, "[always]") || file_has(path, "[madvise]"));
+	if (read_setting(THP_ROOT "/hugepages-2048kB/enabled", text) &&
+	    !strstr(text, "[inherit]"))
+		return may_be_asked_for(text);
+	read_setting(THP_ROOT "/enabled", text);
+	return may_be_asked_for(text);
+}
+
+static bool is_strict(void)
+{
+	char text[128];
+
+	read_setting("/proc/sys/vm/overcommit_memory", text);
+	return *text == '2' || hkm_sys_data_is_limited();
 }
 
 /*
@@ -114,8 +128,7 @@ struct hkm_machine hkm_machine_learn(void)
 	if (m.memory > m.ram)
 		m.memory = m.ram;
 	m.huge = has_huge_pages();
-	m.strict = file_has("/proc/sys/vm/overcommit_memory", "2") ||
-		   hkm_sys_data_is_limited();
+	m.strict = is_strict();
 	if (__atomic_compare_exchange_n(&state, &unknown, BEING_WRITTEN, false,
 					__ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
 		machine = m;

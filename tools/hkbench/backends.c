@@ -203,6 +203,8 @@ const struct hb_backend hb_backends[] = {
 	  mmap_put, nothing_close, NULL },
 	{ "whale", HB_WHALE_ONLY | HB_RING, hb_whale_open, hb_whale_get,
 	  hb_whale_put, hb_whale_close, hb_whale_counters },
+	{ "anon-heap", HB_WHALE_ONLY | HB_RING, hb_anon_heap_open, hb_heap_get,
+	  hb_heap_put, hb_heap_close, hb_heap_counters },
 	{ "region-ioctl", HB_WHALE_ONLY | HB_DEVICE | HB_ZEROER, hb_ioctl_open,
 	  hb_ioctl_get, hb_ioctl_put, ARENA_OPS },
 	{ "region-fresh", HB_WHALE_ONLY | HB_DEVICE | HB_ZEROER, hb_fresh_open,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
  * The backends that keep blocks in user space: `decay`, what good allocators
- * ship, `whale`, the library's ring on anonymous memory, and `region-heap`, the
+ * ship, `whale`, the library's ring on anonymous memory, `anon-heap` and `region-heap`, the
  * library's heap on slots of the device.
  */
 
@@ -193,13 +193,21 @@ void hb_whale_counters(struct hb_ctx *c, struct hb_counters *now)
 }
 
 /*
- * ---- region-heap: the library as its users call it. hkm_malloc() and
+ * ---- region-heap, anon-heap: the library as its users call it. hkm_malloc() and
  * hkm_free() go through the whale cache and the slot words; nothing is short-cut.
  */
 
 int hb_heap_open(struct hb_ctx *c)
 {
 	struct hkm_config cfg = { .source = HKM_SOURCE_REGION };
+
+	(void)c;
+	return hkm_init(&cfg);
+}
+
+int hb_anon_heap_open(struct hb_ctx *c)
+{
+	struct hkm_config cfg = { .source = HKM_SOURCE_ANON };
 
 	(void)c;
 	return hkm_init(&cfg);

@@ -157,7 +157,9 @@ static bool in_quick(const char *name)
 {
 	return !strcmp(name, "mmap") || !strcmp(name, "mmap-thp") ||
 	       !strcmp(name, "malloc") || !strcmp(name, "free-thp") ||
-	       !strcmp(name, "region-ioctl") || !strcmp(name, "region");
+	       !strcmp(name, "region-ioctl") || !strcmp(name, "region") ||
+	       !strcmp(name, "floor") || !strcmp(name, "anon-heap") ||
+	       !strcmp(name, "region-heap");
 }
 
 int hb_run_cold(size_t size, enum hb_touch touch, unsigned int processes)

@@ -256,6 +256,31 @@ static void judge_cold(void)
 			 r->open_ns / 1e3, r->setup_ns / 1e3, r->mmap_ns / 1e3);
 }
 
+/* from the first call of a fresh process on: what a user waits for */
+static double from_start(const char *backend)
+{
+	const struct hb_result *r = find((struct key){
+		"cold", backend, HB_COLD, HB_TOUCH_PAGE, HB_PLAIN, 0, 1 });
+
+	return r ? r->start_ns : NAN;
+}
+
+static void judge_cold_start(void)
+{
+	struct hb_goal *g;
+
+	add("cold with the start, anon-heap against floor, page: times the time",
+	    from_start("anon-heap") / from_start("floor"), false, 1.10);
+	add("cold with the start, anon-heap against mmap-thp, page: times the time",
+	    from_start("anon-heap") / from_start("mmap-thp"), false, 0.9);
+	g = add("cold with the start, region-heap against mmap-thp: times faster",
+		from_start("mmap-thp") / from_start("region-heap"), true, 20);
+	if (g->ok >= 0)
+		snprintf(g->note, sizeof(g->note), "%.0f us of %.0f us",
+			 from_start("region-heap") / 1e3,
+			 from_start("mmap-thp") / 1e3);
+}
+
 static double ring_cycles(const char *figure)
 {
 	for (size_t i = 0; i < book->nr_results; i++)
@@ -351,6 +376,7 @@ void hb_judge(struct hb_book *b)
 	judge_full();
 	judge_fresh();
 	judge_cold();
+	judge_cold_start();
 	judge_ring();
 	judge_zeroing();
 }

@@ -161,6 +161,7 @@ void *hb_words_get(struct hb_ctx *c);
 void hb_words_put(struct hb_ctx *c, void *p);
 void hb_words_counters(struct hb_ctx *c, struct hb_counters *now);
 int hb_heap_open(struct hb_ctx *c);
+int hb_anon_heap_open(struct hb_ctx *c);
 void *hb_heap_get(struct hb_ctx *c);
 void hb_heap_put(struct hb_ctx *c, void *p);
 void hb_heap_close(struct hb_ctx *c);
