@@ -88,6 +88,27 @@ TEST_F(owner, loses_the_oldest_first)
 	}
 }
 
+/* who made it idle does not matter, only when */
+TEST_F(owner, loses_to_others_what_is_oldest_of_all)
+{
+	struct arena b, *of[2] = { &self->a, &b };
+	int i;
+
+	ASSERT_EQ(0, arena_open(&b, NR));
+	ASSERT_EQ(0, keep_from_children(&b));
+	ASSERT_EQ(0, handout_at(&b, 0, NR, COMMIT));
+	/* the slots 0 of both, then 1, and so on; those of b not before its turn */
+	for (i = 0; i < 8; i++)
+		mark_idle_at(of[i % 2], i / 2, b.header->epoch - 20 + 2 * i);
+	ASSERT_TRUE(sampled(8));
+	for (i = 0; i < 8; i++) {
+		EXPECT_EQ(HKR_WORD_IDLE, word_state(of[i % 2], i / 2));
+		EXPECT_EQ(1, freed_by(1));
+		EXPECT_EQ(HKR_WORD_EMPTY, word_state(of[i % 2], i / 2));
+	}
+	arena_close(&b);
+}
+
 TEST_F(owner, gains_nothing_by_a_stamp_from_the_future)
 {
 	struct arena *a = &self->a;
