@@ -388,23 +388,6 @@ static void *dma_thread(void *arg)
 
 /* ---- processes ---- */
 
-/* with decay or without */
-static long open_arena(bool decay)
-{
-	struct hkr_setup s = {
-		.size = sizeof(s), .flags = HKR_SETUP_DECAY,
-		.nr_slots = NR_SLOTS, .idle_decay_ms = decay ? 0 : -1,
-	};
-	long ret;
-
-	arena.fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC);
-	if (arena.fd < 0)
-		return -errno;
-	ret = hkr_call(arena.fd, HKR_IOC_SETUP, &s);
-	arena.setup = s;
-	return ret ?: hkr_map(&arena, PROT_READ | PROT_WRITE);
-}
-
 /* nothing is at work any more: every slot can be had, as it was or zeroed */
 static void take_stock(struct thread *t)
 {
@@ -433,7 +416,7 @@ static int run_process(void)
 
 	owner = MARK | (uint64_t)(process + 1) << 32;
 	sigaction(SIGBUS, &sa, NULL);
-	if (open_arena(process % 2))
+	if (arena_open_decay(&arena, NR_SLOTS, process % 2 ? 0 : -1))
 		return 1;
 	store(&shared->base[process], arena.base);
 	for (i = 0; i < NR_WORKERS + 2; i++) {

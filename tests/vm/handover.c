@@ -87,14 +87,7 @@ static int take_and_write(struct arena *a, struct round *r, unsigned int nr,
 	size_t k;
 	int i;
 
-	a->fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC);
-	a->setup = (struct hkr_setup){
-		.size = sizeof(a->setup), .nr_slots = NR,
-		.flags = HKR_SETUP_DECAY,
-		.idle_decay_ms = how == BY_DECAY ? 0 : -1,
-	};
-	if (hkr_call(a->fd, HKR_IOC_SETUP, &a->setup) ||
-	    hkr_map(a, PROT_READ | PROT_WRITE))
+	if (arena_open_decay(a, NR, how == BY_DECAY ? 0 : -1))
 		return 2;
 	if (handout_at(a, 0, NR, COMMIT))
 		return 3;

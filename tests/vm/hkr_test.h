@@ -57,15 +57,21 @@ static inline long hkr_call(int fd, unsigned int cmd, void *arg)
 	return ret < 0 ? -errno : ret;
 }
 
+static inline long hkr_setup_decay(int fd, uint64_t nr_slots, uint32_t flags,
+				   int decay_ms, struct hkr_setup *setup)
+{
+	*setup = (struct hkr_setup){
+		.size = sizeof(*setup), .flags = flags | HKR_SETUP_DECAY,
+		.nr_slots = nr_slots, .idle_decay_ms = decay_ms,
+	};
+	return hkr_call(fd, HKR_IOC_SETUP, setup);
+}
+
 /* without decay: a test that wants idle slots to go says so itself */
 static inline long hkr_setup(int fd, uint64_t nr_slots, uint32_t flags,
 			     struct hkr_setup *setup)
 {
-	*setup = (struct hkr_setup){
-		.size = sizeof(*setup), .flags = flags | HKR_SETUP_DECAY,
-		.nr_slots = nr_slots, .idle_decay_ms = -1,
-	};
-	return hkr_call(fd, HKR_IOC_SETUP, setup);
+	return hkr_setup_decay(fd, nr_slots, flags, -1, setup);
 }
 
 static inline long hkr_map(struct arena *a, int prot)
@@ -86,7 +92,8 @@ static inline long hkr_map(struct arena *a, int prot)
 	return 0;
 }
 
-static HKR_UNUSED long arena_open(struct arena *a, uint64_t nr_slots)
+static inline long arena_open_decay(struct arena *a, uint64_t nr_slots,
+				    int decay_ms)
 {
 	long ret;
 
@@ -94,8 +101,13 @@ static HKR_UNUSED long arena_open(struct arena *a, uint64_t nr_slots)
 	a->fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC);
 	if (a->fd < 0)
 		return -errno;
-	ret = hkr_setup(a->fd, nr_slots, 0, &a->setup);
+	ret = hkr_setup_decay(a->fd, nr_slots, 0, decay_ms, &a->setup);
 	return ret ?: hkr_map(a, PROT_READ | PROT_WRITE);
+}
+
+static HKR_UNUSED long arena_open(struct arena *a, uint64_t nr_slots)
+{
+	return arena_open_decay(a, nr_slots, -1);
 }
 
 /* children are forked for something else, and are to share no slot */

@@ -12,6 +12,8 @@
 
 #define NR_SLOTS	64
 #define SECONDS		2
+#define KILLS		40	/* at least, and for so long */
+#define KILL_SECONDS	10
 
 static volatile bool stop;
 
@@ -271,7 +273,8 @@ static int works(void)
 	struct arena b;
 	int i;
 
-	if (arena_open(&b, NR_SLOTS))
+	/* what is idle goes at the next tick */
+	if (arena_open_decay(&b, NR_SLOTS, 0))
 		return 1;
 	for (i = 0; i < 2; i++)
 		if (pthread_create(&thread, NULL, i ? scribbler : caller, &b))
@@ -280,13 +283,30 @@ static int works(void)
 	return 3;
 }
 
+/* takes from whoever has something idle, all the time */
+static void *taker(void *arg)
+{
+	unsigned long *taken = arg;
+	struct shrunk s;
+
+	while (!stop)
+		if (!shrink(2, &s))
+			*taken += s.freed;
+	return NULL;
+}
+
+/* in a call, in a touch, with a slot in the hands of reclaim or of the tick */
 TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 {
+	time_t start = now_seconds();
+	unsigned long taken = 0;
 	uint64_t seed = 99;
-	int i, status;
+	pthread_t thread;
+	int n = 0, status;
 	pid_t pid;
 
-	for (i = 0; i < 40; i++) {
+	ASSERT_EQ(0, pthread_create(&thread, NULL, taker, &taken));
+	for (; n < KILLS || now_seconds() - start < KILL_SECONDS; n++) {
 		pid = fork();
 		if (!pid)
 			_exit(works());
@@ -297,6 +317,10 @@ TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 		/* the neighbour's */
 		ASSERT_TRUE(sysfs_becomes("resident", 4));
 	}
+	stop = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	TH_LOG("%d killed, %lu slots and folios taken", n, taken);
+	EXPECT_LT(KILLS, taken);
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 	EXPECT_EQ(4, stats_of(&self->a).user_charged);
 }

@@ -262,14 +262,8 @@ TEST_F(group, decay_and_trim_work_as_elsewhere)
 
 	ASSERT_EQ(0, group_make(G, 100));
 	ASSERT_EQ(0, group_enter(G));
-	a->fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC);
-	a->setup = (struct hkr_setup){
-		.size = sizeof(a->setup), .flags = HKR_SETUP_DECAY,
-		.nr_slots = NR_SLOTS, .idle_decay_ms = 300,
-	};
-	ASSERT_EQ(0, hkr_call(a->fd, HKR_IOC_SETUP, &a->setup));
+	ASSERT_EQ(0, arena_open_decay(a, NR_SLOTS, 300));
 	ASSERT_EQ(1, a->setup.charged);
-	ASSERT_EQ(0, hkr_map(a, PROT_READ | PROT_WRITE));
 	ASSERT_EQ(0, handout(a, 8, COMMIT));
 	for (i = 0; i < 6; i++)
 		mark_idle(a, i);

@@ -276,27 +276,12 @@ TEST(what_reclaim_took_is_no_longer_available)
 
 /* ---- decay ---- */
 
-static long decay_open(struct arena *a, int32_t ms)
-{
-	struct hkr_setup s = {
-		.size = sizeof(s), .flags = HKR_SETUP_DECAY,
-		.nr_slots = NR_SLOTS, .idle_decay_ms = ms,
-	};
-	long ret;
-
-	memset(a, 0, sizeof(*a));
-	a->fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC);
-	ret = hkr_call(a->fd, HKR_IOC_SETUP, &s);
-	a->setup = s;
-	return ret ?: hkr_map(a, PROT_READ | PROT_WRITE);
-}
-
 TEST(idle_slots_go_after_the_decay_and_busy_ones_stay)
 {
 	struct arena a;
 	int i;
 
-	ASSERT_EQ(0, decay_open(&a, 500));
+	ASSERT_EQ(0, arena_open_decay(&a, NR_SLOTS, 500));
 	ASSERT_EQ(0, handout(&a, NR, COMMIT));
 	for (i = 0; i < NR; i++)
 		fill(slot_of(&a, i), i);
@@ -319,7 +304,7 @@ TEST(slot_that_is_used_again_and_again_does_not_decay)
 	uint32_t start;
 	int i;
 
-	ASSERT_EQ(0, decay_open(&a, 500));
+	ASSERT_EQ(0, arena_open_decay(&a, NR_SLOTS, 500));
 	ASSERT_EQ(0, handout(&a, 1, COMMIT));
 	fill(slot_of(&a, 0), 7);
 	start = a.header->epoch;
@@ -344,7 +329,7 @@ TEST(stopped_owner_gives_its_idle_slots_back)
 	ASSERT_EQ(0, pipe(ready));
 	pid = fork();
 	if (!pid) {
-		if (decay_open(&a, 500) || handout(&a, NR, COMMIT))
+		if (arena_open_decay(&a, NR_SLOTS, 500) || handout(&a, NR, COMMIT))
 			_exit(1);
 		for (i = 0; i < NR; i++)
 			fill(slot_of(&a, i), i);

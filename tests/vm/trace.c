@@ -140,16 +140,10 @@ TEST_F(owner, reclaim_tells_why)
 
 TEST_F(owner, reclaim_by_decay_names_the_owner)
 {
-	struct hkr_setup s = {
-		.size = sizeof(s), .flags = HKR_SETUP_DECAY,
-		.nr_slots = NR_SLOTS, .idle_decay_ms = 200,
-	};
-	struct arena a = { .fd = open(HKR_DEVICE, O_RDWR | O_CLOEXEC) };
+	struct arena a;
 	long age;
 
-	ASSERT_EQ(0, hkr_call(a.fd, HKR_IOC_SETUP, &s));
-	a.setup = s;
-	ASSERT_EQ(0, hkr_map(&a, PROT_READ | PROT_WRITE));
+	ASSERT_EQ(0, arena_open_decay(&a, NR_SLOTS, 200));
 	ASSERT_EQ(0, handout_at(&a, 0, 2, COMMIT));
 	ASSERT_EQ(0, trace_enable("hkr_reclaim", true));
 	mark_idle(&a, 1);
