@@ -6,6 +6,7 @@
  * The reserve is 16 folios, for both nodes together; busy slots of a second
  * arena make up for it, so that all else may go.
  */
+#include "group.h"
 #include "reclaim.h"
 #include "zeroing.h"
 #include <sched.h>
@@ -257,6 +258,51 @@ TEST_F(nodes, reserve_is_not_available)
 	EXPECT_EQ(0, s.freed);
 	EXPECT_TRUE(reported_becomes(0));
 	EXPECT_EQ(RESERVE, sysfs("live_folios"));
+}
+
+#define G "/hkr-nodes"
+
+static int nr_empty(struct arena *a, int first, int nr)
+{
+	int i, n = 0;
+
+	for (i = first; i < first + nr; i++)
+		n += word_state(a, i) == HKR_WORD_EMPTY;
+	return n;
+}
+
+/* a charged arena has lists of its own on each node */
+TEST_F(nodes, reclaim_of_a_group_takes_from_both_nodes_and_from_it_alone)
+{
+	struct arena *a = &self->a, mine;
+	int i;
+
+	ASSERT_EQ(0, handout_node(a, 0, NR, 0, COMMIT));
+	ASSERT_EQ(0, group_delegate(""));
+	ASSERT_EQ(0, group_make(G, 200));
+	ASSERT_EQ(0, group_enter(G));
+	ASSERT_EQ(0, arena_open(&mine, NR_SLOTS));
+	ASSERT_EQ(1, mine.setup.charged);
+	ASSERT_EQ(0, handout_node(&mine, 0, NR, 0, COMMIT));
+	ASSERT_EQ(0, handout_node(&mine, 16, NR + 1, 1, COMMIT));
+	EXPECT_EQ(0, node_of_run(&mine, 0, NR));
+	EXPECT_EQ(1, node_of_run(&mine, 16, NR + 1));
+	/* the other arena's are older; one of ours is in use */
+	for (i = 0; i < NR; i++) {
+		mark_idle_at(a, i, a->header->epoch - 50);
+		mark_idle(&mine, i);
+		mark_idle(&mine, 16 + i);
+	}
+	ASSERT_TRUE(sampled(3 * NR));
+	/* it may say that it got less: what shrinkers free is not its count */
+	group_write(G, "memory.reclaim", "31M");
+	EXPECT_LE(NR - 1, nr_empty(&mine, 0, NR));
+	EXPECT_LE(NR - 1, nr_empty(&mine, 16, NR));
+	EXPECT_EQ(HKR_WORD_BUSY, word_state(&mine, 16 + NR));
+	EXPECT_EQ(0, nr_empty(a, 0, NR));
+	arena_close(&mine);
+	EXPECT_EQ(0, group_enter(""));
+	EXPECT_EQ(0, group_remove(G));
 }
 
 TEST_HARNESS_MAIN
