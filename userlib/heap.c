@@ -98,6 +98,19 @@ static const struct mode *read_environment(struct hkm_config *cfg)
 	return mode;
 }
 
+/* by the program */
+static const struct mode *as_told(const struct hkm_config *cfg,
+				  struct hkm_config *full)
+{
+	const struct mode *mode;
+
+	mode = &modes[(cfg->mode ?: HKM_MODE_BALANCED) - HKM_MODE_MINIMAL];
+	*full = *cfg;
+	if (!full->policy)
+		full->policy = mode->policy;
+	return mode;
+}
+
 /*
  * What the program says goes before the environment, also if it says so while another
  * thread is in here: of two that exchange trim_said the later one sets what it is.
@@ -142,21 +155,20 @@ static bool is_valid(const struct hkm_config *cfg)
 	       (unsigned int)cfg->policy <= HKM_POLICY_FREE &&
 	       (unsigned int)cfg->order <= HKM_FIFO &&
 	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
+	       (unsigned int)cfg->mode <= HKM_MODE_FAST &&
+	       (unsigned int)cfg->thp <= HKM_THP_OFF &&
 	       cfg->slots <= HKM_SLOTS_MAX && is_valid_threshold(cfg->threshold);
 }
 
 int hkm_init(const struct hkm_config *cfg)
 {
-	const struct mode *mode = &modes[1];
 	struct hkm_config full;
+	const struct mode *mode;
 	int err;
 
 	if (cfg && !is_valid(cfg))
 		return -EINVAL;
-	if (cfg)
-		full = *cfg;
-	else
-		mode = read_environment(&full);
+	mode = cfg ? as_told(cfg, &full) : read_environment(&full);
 	err = open_heap(&full, mode);
 	if (err)
 		return err;

@@ -25,6 +25,7 @@ static const char *const thp_words[] = { "auto", "on", "off", NULL };
 /* Atomic, each for itself. */
 static enum hkm_policy policy;	/* of the anonymous source when it is opened */
 static bool use_region;
+static enum hkm_thp thp;	/* as policy */
 static size_t exchange;		/* bytes; 0: what each source thinks best */
 
 static void set_exchange(struct hkm_backend *be)
@@ -37,10 +38,13 @@ static void set_exchange(struct hkm_backend *be)
 static unsigned int anon_flags(void)
 {
 	unsigned int flags = hkm_env_flag(HAKMEM_GUARD) ? HKM_ANON_GUARD : 0;
+	int how = (int)read_once(&thp) - HKM_THP_AUTO;
 
+	if (how < 0)
+		how = hkm_env_choice(HAKMEM_THP, thp_words, 0);
 	if (!hkm_machine_learn().strict)
 		flags |= HKM_ANON_STAY;
-	switch (hkm_env_choice(HAKMEM_THP, thp_words, 0)) {
+	switch (how) {
 	case 0:
 		return flags | (hkm_machine_learn().huge ? HKM_ANON_THP : 0);
 	case 1:
@@ -156,6 +160,7 @@ int hkm_source_open(const struct hkm_config *cfg)
 		return err;
 	write_once(&policy, cfg->policy);
 	write_once(&exchange, cfg->exchange);
+	write_once(&thp, cfg->thp);
 	if (hkm_source_high)
 		hkm_anon_set_policy(hkm_source_high, cfg->policy);
 

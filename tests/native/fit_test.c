@@ -404,6 +404,38 @@ static void presets_choose_policy_and_limit(void)
 	check_int(resident_pages(p, SLOT), SLOT / 4096);
 }
 
+static void a_program_may_choose_a_preset(void)
+{
+	struct hkm_config cfg = {
+		.source = HKM_SOURCE_ANON, .mode = HKM_MODE_MINIMAL,
+	};
+	size_t limit;
+	char *p;
+
+	no_device();
+	setenv("HAKMEM_MODE", "fast", 1);
+	check_int(hkm_init(&cfg), 0);
+	p = hkm_malloc(SLOT);
+	memset(p, 1, SLOT);
+	hkm_free(p);
+	check_int(resident_pages(p, SLOT), 0);
+	limit = stats().capacity_bytes;
+	hkm_shutdown();
+	/* a field of its own is stronger, and the limit is the preset's */
+	cfg.mode = HKM_MODE_FAST;
+	cfg.policy = HKM_POLICY_DONTNEED;
+	check_int(hkm_init(&cfg), 0);
+	check(stats().capacity_bytes / limit >= 15);
+	check(stats().capacity_bytes / limit <= 17);
+	p = hkm_malloc(SLOT);
+	memset(p, 1, SLOT);
+	hkm_free(p);
+	check_int(resident_pages(p, SLOT), 0);
+	hkm_shutdown();
+	cfg.mode = (enum hkm_mode)4;
+	check_int(hkm_init(&cfg), -EINVAL);
+}
+
 /* ---- guards ------------------------------------------------------------------------ */
 
 static void overrun_a_whale(void)
@@ -472,6 +504,7 @@ static const struct tap_case cases[] = {
 	CASE(growth_leaves_pinned_runs_alone),
 	CASE(old_runs_go_with_a_later_call),
 	CASE(presets_choose_policy_and_limit),
+	CASE(a_program_may_choose_a_preset),
 	CASE(guard_slots_stop_overruns),
 	CASE(guarded_runs_are_reused_whole),
 };

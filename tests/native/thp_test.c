@@ -76,6 +76,22 @@ static void hints_by_environment(void)
 	check_int(has_vm_flag(hkm_malloc(SLOT), "nh"), built);
 }
 
+static void hints_by_the_program(void)
+{
+	bool built = !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+	struct hkm_config cfg = {
+		.source = HKM_SOURCE_ANON, .thp = HKM_THP_OFF,
+	};
+
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	check_int(hkm_init(&cfg), 0);
+	check_int(has_vm_flag(hkm_malloc(SLOT), "nh"), built);
+	cfg.thp = (enum hkm_thp)4;
+	hkm_shutdown();
+	check_int(hkm_init(&cfg), -EINVAL);
+}
+
 static void the_window_has_a_name(void)
 {
 	no_device();
@@ -100,6 +116,7 @@ static const struct tap_case cases[] = {
 	CASE(a_process_without_huge_pages_moves_its_memory),
 	CASE(hints_follow_the_machine),
 	CASE(hints_by_environment),
+	CASE(hints_by_the_program),
 	CASE(the_window_has_a_name),
 	CASE(or_none_if_told),
 };

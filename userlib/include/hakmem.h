@@ -129,6 +129,22 @@ enum hkm_capacity {
 	HKM_CAPACITY_AUTO,	/* less, if more has not been worth it */
 };
 
+/* defaults that fit together, for what is 0 beside them */
+enum hkm_mode {
+	HKM_MODE_NONE,
+	HKM_MODE_MINIMAL,	/* HKM_POLICY_DONTNEED, and a 64th of memory idle */
+	HKM_MODE_BALANCED,	/* HKM_POLICY_DECAY, and an eighth */
+	HKM_MODE_FAST,		/* HKM_POLICY_KEEP, and a quarter */
+};
+
+/* huge pages of anonymous whales */
+enum hkm_thp {
+	HKM_THP_DEFAULT,	/* as HAKMEM_THP says, else HKM_THP_AUTO */
+	HKM_THP_AUTO,		/* where there are any */
+	HKM_THP_ON,
+	HKM_THP_OFF,
+};
+
 /**
  * struct hkm_config - what hkm_init() may be told
  * @source: where whales come from; environment HAKMEM_SOURCE=auto|anon|region
@@ -149,6 +165,10 @@ enum hkm_capacity {
  *	takes HAKMEM_WHALE_THRESHOLD, else HKM_WHALE_MIN
  * @sites: each place of the program that allocates whales has idle ones of its own;
  *	environment HAKMEM_SITES=1
+ * @mode: which @policy and @limit are meant where those are 0; environment
+ *	HAKMEM_MODE=minimal|balanced|fast
+ * @thp: looked at once, when the first anonymous whale is made; environment
+ *	HAKMEM_THP=auto|on|off
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -163,6 +183,8 @@ struct hkm_config {
 	size_t exchange;
 	size_t threshold;
 	bool sites;
+	enum hkm_mode mode;
+	enum hkm_thp thp;
 };
 
 #define HKM_THRESHOLD_AUTO ((size_t)-1)
