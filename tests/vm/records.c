@@ -81,10 +81,10 @@ static long want_another(const struct greed *g)
 
 static void be_greedy(struct greed *g)
 {
-	long ret, i;
+	long many = env_number("HK_ARENAS", MANY), ret, i;
 
 	g->nr = g->more = g->odd = g->end = 0;
-	for (i = 0; i < MANY && (!g->end || g->go_on); i++) {
+	for (i = 0; i < many && (!g->end || g->go_on); i++) {
 		ret = want_another(g);
 		if (!ret && g->end)
 			g->more++;
@@ -208,7 +208,7 @@ TEST_F(records, of_a_user_are_bounded_without_any_limit)
 	struct greed *g = self->greed;
 	long first;
 
-	/* who is refused may have all of 10000 descriptors, and asks again */
+	/* who is refused may have 10000 descriptors all the same, and asks again */
 	g->go_on = true;
 	ASSERT_EQ(0, in_child(as_user, g));
 	TH_LOG("%ld arenas of %lu slots, then %ld, take %ld of %ld KiB", g->nr,
