@@ -220,6 +220,7 @@ TEST_F(records, of_a_user_are_bounded_without_any_limit)
 	EXPECT_LE(g->taken_kb, cap_kb * env_number("HK_OVERHEAD", 150) / 100);
 	first = g->nr;
 	/* all of it comes back */
+	g->go_on = false;
 	ASSERT_EQ(0, in_child(as_user, g));
 	EXPECT_EQ(-EDQUOT, g->end);
 	EXPECT_EQ(first, g->nr);
