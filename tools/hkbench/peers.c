@@ -82,6 +82,8 @@ static struct peer peers[] = {
 	/* where there is a device the one before is on it */
 	{ .name = "hakmem-anon", .flags = OURS | DEVICE,
 	  .env = { "HAKMEM_SOURCE", "anon" } },
+	{ .name = "hakmem-thread", .flags = OURS | VARIANT,
+	  .env = { "HAKMEM_TRIM", "thread" } },
 	{ .name = "hakmem-auto", .flags = OURS | VARIANT,
 	  .env = { "HAKMEM_CAPACITY", "auto" } },
 	{ .name = "hakmem-clear", .flags = OURS | VARIANT,

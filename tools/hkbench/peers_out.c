@@ -348,14 +348,30 @@ static void judge_device(struct hb_book *b)
 		snprintf(g->note, sizeof(g->note), "at %s", at);
 }
 
+/* with nobody to call anything: by the kernel, or by a thread */
+static void judge_idle(struct hb_book *b, const char *who, const char *peer)
+{
+	const struct hb_result *r = find(b, "64 live, then idle", peer);
+	char figure[120];
+
+	snprintf(figure, sizeof(figure), "64 live, freed, 5 s, no call, %s: MiB "
+		 "over the start's", who);
+	hb_add_goal(b, figure, r ? r->rss_idle / MIB : NAN, false, 4);
+}
+
 void hb_judge_peers(struct hb_book *b)
 {
 	const struct hb_result *kept = find(b, "64 live, then idle", "hakmem");
 
 	if (!took_part(b, "hakmem"))
 		return;
+	if (took_part(b, "hakmem-thread")) {
+		judge_idle(b, "HAKMEM_TRIM=thread", "hakmem-thread");
+		return;	/* of variants: the others are judged beside the peers */
+	}
 	if (took_part(b, "hakmem-anon")) {
 		judge_device(b);
+		judge_idle(b, "device", "hakmem");
 		return;	/* the others are for a machine that is none in another */
 	}
 	judge_sizes(b, "page", 1.05);
