@@ -7,13 +7,16 @@
  */
 #include "reclaim.h"
 #include <pthread.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include "harness.h"
 
 #define NR_SLOTS	64
 #define SECONDS		2
-#define KILLS		40	/* at least, and for so long */
-#define KILL_SECONDS	10
+#define KILLS		40
+#define TAKEN_KILLS	200	/* while the kernel takes; else HK_KILLS */
+#define VICTIMS		3	/* of these, at once */
+#define RECLAIM		"hakmem_region/hkr_reclaim"
 
 static volatile bool stop;
 
@@ -273,8 +276,7 @@ static int works(void)
 	struct arena b;
 	int i;
 
-	/* what is idle goes at the next tick */
-	if (arena_open_decay(&b, NR_SLOTS, 0))
+	if (arena_open(&b, NR_SLOTS))
 		return 1;
 	for (i = 0; i < 2; i++)
 		if (pthread_create(&thread, NULL, i ? scribbler : caller, &b))
@@ -283,30 +285,14 @@ static int works(void)
 	return 3;
 }
 
-/* takes from whoever has something idle, all the time */
-static void *taker(void *arg)
-{
-	unsigned long *taken = arg;
-	struct shrunk s;
-
-	while (!stop)
-		if (!shrink(2, &s))
-			*taken += s.freed;
-	return NULL;
-}
-
-/* in a call, in a touch, with a slot in the hands of reclaim or of the tick */
+/* in a call, in a touch, with threads in both */
 TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 {
-	time_t start = now_seconds();
-	unsigned long taken = 0;
 	uint64_t seed = 99;
-	pthread_t thread;
-	int n = 0, status;
+	int n, status;
 	pid_t pid;
 
-	ASSERT_EQ(0, pthread_create(&thread, NULL, taker, &taken));
-	for (; n < KILLS || now_seconds() - start < KILL_SECONDS; n++) {
+	for (n = 0; n < KILLS; n++) {
 		pid = fork();
 		if (!pid)
 			_exit(works());
@@ -317,10 +303,118 @@ TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 		/* the neighbour's */
 		ASSERT_TRUE(sysfs_becomes("resident", 4));
 	}
+	EXPECT_TRUE(sysfs_becomes("orphans", 0));
+	EXPECT_EQ(4, stats_of(&self->a).user_charged);
+}
+
+/* frees what is in use, and takes again what is still there and writes to it */
+static void flip(struct arena *b, uint64_t idx)
+{
+	uint64_t seen = word_of(b, idx);
+
+	if (HKR_WORD_STATE(seen) == HKR_WORD_BUSY)
+		mark_idle(b, idx);
+	else if (HKR_WORD_STATE(seen) == HKR_WORD_IDLE && take_again(b, idx, seen))
+		memset(slot_of(b, idx), 0xee, PAGE);
+}
+
+/* memory that was another's is zero, and is written to where the next one would look */
+static bool gets_zeroed(struct arena *b, uint32_t nr)
+{
+	long first = handout(b, nr, COMMIT), i;
+
+	for (i = first; first >= 0 && i < first + nr; i++) {
+		if (!all_zero(slot_of(b, i), PAGE))
+			return false;
+		memset(slot_of(b, i), 0xee, PAGE);
+	}
+	return true;
+}
+
+/* a child whose words are true: the kernel may take most of it at any time */
+static int frees_and_reuses(uint64_t seed)
+{
+	struct arena b;
+	int i;
+
+	/* what is idle goes at the next tick */
+	if (arena_open_decay(&b, NR_SLOTS, 0))
+		return 1;
+	for (;;) {
+		if (!gets_zeroed(&b, 8))
+			return 2;
+		for (i = 0; i < NR_SLOTS; i++)
+			flip(&b, i);
+		random_call(&b, &seed);
+	}
+}
+
+/* slots, once the pool has nothing; not all the time, so that the tick finds some */
+static void *taker(void *arg)
+{
+	volatile bool *fires = arg;
+	struct shrunk s;
+
+	while (!stop)
+		if (!*fires || shrink(8, &s))
+			usleep(1000);
+	return NULL;
+}
+
+static pid_t start_victim(uint64_t *seed)
+{
+	uint64_t its = rnd(seed);
+	pid_t pid = fork();
+
+	if (!pid) {
+		/* also where an assertion ends the test */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(frees_and_reuses(its));
+	}
+	return pid;
+}
+
+/* with a slot of it in the hands of reclaim or of the tick */
+TEST_F(liar, being_killed_while_the_kernel_takes_from_it_harms_only_itself)
+{
+	long kills = env_number("HK_KILLS", TAKEN_KILLS), n;
+	int by_trigger, by_decay, status, i;
+	volatile bool fires = false;
+	time_t start = now_seconds();
+	pid_t victim[VICTIMS];
+	uint64_t seed = 77;
+	pthread_t thread;
+
+	for (i = 0; i < VICTIMS; i++)
+		victim[i] = start_victim(&seed);
+	ASSERT_EQ(0, trace_on(RECLAIM, "0"));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, taker, (void *)&fires));
+	for (n = 0; n < kills; n++) {
+		fires = n / VICTIMS % 2;
+		usleep(rnd(&seed) % 60000);
+		i = rnd(&seed) % VICTIMS;
+		kill(victim[i], SIGKILL);
+		ASSERT_EQ(victim[i], waitpid(victim[i], &status, 0));
+		/* not of SIGBUS in what it uses, nor of what another one wrote */
+		ASSERT_EQ(SIGKILL, status);
+		victim[i] = start_victim(&seed);
+	}
+	trace_off(RECLAIM);
 	stop = true;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	TH_LOG("%d killed, %lu slots and folios taken", n, taken);
-	EXPECT_LT(KILLS, taken);
+	for (i = 0; i < VICTIMS; i++) {
+		kill(victim[i], SIGKILL);
+		ASSERT_EQ(victim[i], waitpid(victim[i], &status, 0));
+		ASSERT_EQ(SIGKILL, status);
+	}
+	by_trigger = trace_each("hkr_reclaim:", " why=trigger", NULL, NULL);
+	by_decay = trace_each("hkr_reclaim:", " why=decay", NULL, NULL);
+	TH_LOG("%ld killed in %ld s, %d slots taken by the trigger, %d by decay",
+	       n, (long)(now_seconds() - start), by_trigger, by_decay);
+	EXPECT_LT(kills / 2, by_trigger);
+	EXPECT_LT(kills / 2, by_decay);
+	/* the neighbour's */
+	EXPECT_TRUE(sysfs_becomes("resident", 4));
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
 	EXPECT_EQ(4, stats_of(&self->a).user_charged);
 }
