@@ -7,6 +7,7 @@
  */
 #include "reclaim.h"
 #include <pthread.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include "harness.h"
@@ -28,14 +29,6 @@ static uint64_t rnd(uint64_t *state)
 	return *state;
 }
 
-static bool time_is_up(time_t start)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - start > SECONDS;
-}
-
 static time_t now_seconds(void)
 {
 	struct timespec now;
@@ -44,27 +37,89 @@ static time_t now_seconds(void)
 	return now.tv_sec;
 }
 
-/* all of the control pages, header and words, as fast as it goes */
+static bool time_is_up(time_t start)
+{
+	return now_seconds() - start > SECONDS;
+}
+
+/* all of the control pages, header and words */
+static void scribble(struct arena *a, volatile uint64_t *p, uint64_t *seed)
+{
+	size_t n = a->setup.control_size / 8;
+	size_t words = a->setup.words_offset / 8;
+	uint64_t i, r;
+
+	for (i = 0; i < 16; i++)
+		p[rnd(seed) % n] = rnd(seed);
+	/* words that look good are the better lies */
+	for (i = 0; i < 64; i++) {
+		r = rnd(seed);
+		p[words + r % NR_SLOTS] = HKR_WORD_MAKE(r >> 8 & 3,
+							r >> 16 & 0xff,
+							r >> 24 & 0x3f);
+	}
+}
+
+/* as fast as it goes */
 static void *scribbler(void *arg)
 {
 	struct arena *a = arg;
-	volatile uint64_t *p = (void *)a->header;
-	size_t n = a->setup.control_size / 8;
-	size_t words = a->setup.words_offset / 8;
-	uint64_t seed = 42, i, r;
+	uint64_t seed = 42;
 
+	while (!stop)
+		scribble(a, (void *)a->header, &seed);
+	return NULL;
+}
+
+/* one more mapping of the control pages, for those who write through it */
+struct second {
+	struct arena *a;
+	char *p;
+	volatile long written, lost;	/* rounds that ended, and that did not */
+};
+
+/* meets what is not mapped, in the middle of a write */
+static void *scribbler_through_second(void *arg)
+{
+	struct sigaction sa = { .sa_handler = hkr_on_bus };
+	struct second *second = arg;
+	uint64_t seed = 43;
+
+	sigaction(SIGSEGV, &sa, NULL);
 	while (!stop) {
-		for (i = 0; i < 16; i++)
-			p[rnd(&seed) % n] = rnd(&seed);
-		/* words that look good are the better lies */
-		for (i = 0; i < 64; i++) {
-			r = rnd(&seed);
-			p[words + r % NR_SLOTS] =
-				HKR_WORD_MAKE(r >> 8 & 3, r >> 16 & 0xff,
-					      r >> 24 & 0x3f);
+		if (sigsetjmp(hkr_bus_env, 1)) {
+			second->lost++;
+			continue;
 		}
+		hkr_bus_expected = true;
+		scribble(second->a, (void *)second->p, &seed);
+		hkr_bus_expected = false;
+		second->written++;
 	}
 	return NULL;
+}
+
+/*
+ * Unmapped by what is mapped over it, a page at a time: the address is nobody else's
+ * then, who would be written to.
+ */
+static bool map_and_unmap(struct second *second)
+{
+	struct hkr_setup *s = &second->a->setup;
+	long before = second->written;
+	size_t i;
+
+	if (mmap(second->p, s->control_size, PROT_READ | PROT_WRITE,
+		 MAP_SHARED | MAP_FIXED, second->a->fd,
+		 s->control_offset) != second->p)
+		return false;
+	while (second->written == before)
+		sched_yield();
+	for (i = 0; i < s->control_size; i += PAGE)
+		if (mmap(second->p + i, PAGE, PROT_NONE, MAP_PRIVATE |
+			 MAP_ANONYMOUS | MAP_FIXED, -1, 0) != second->p + i)
+			return false;
+	return true;
 }
 
 static long random_call(struct arena *a, uint64_t *seed)
@@ -94,12 +149,15 @@ static long random_call(struct arena *a, uint64_t *seed)
 }
 
 /* what must hold whatever the words say */
-static bool stats_are_sane(const struct hkr_stats *st)
+static bool stats_are_sane(struct arena *a)
 {
-	return st->nr_slots == NR_SLOTS && st->handed_out <= NR_SLOTS &&
-	       st->resident <= st->handed_out && st->idle <= st->resident &&
-	       st->handed_out == st->handouts - st->dropped - st->trimmed -
-				 st->moved - st->reclaimed - st->served_idle;
+	struct hkr_stats st = stats_of(a);
+
+	return st.nr_slots == a->setup.nr_slots &&
+	       st.handed_out <= st.nr_slots && st.resident <= st.handed_out &&
+	       st.idle <= st.resident &&
+	       st.handed_out == st.handouts - st.dropped - st.trimmed -
+				st.moved - st.reclaimed - st.served_idle;
 }
 
 FIXTURE(liar)
@@ -153,37 +211,67 @@ FIXTURE_TEARDOWN(liar)
 	EXPECT_TRUE(nothing_leaked());
 }
 
+/* the records still know what is handed out: drop exactly that */
+static bool is_as_good_as_new(struct arena *a)
+{
+	struct hkr_stats st;
+	uint64_t i;
+
+	for (i = 0; i < a->setup.nr_slots; i++)
+		recycle(a, DROP, i, 1);
+	st = stats_of(a);
+	return stats_are_sane(a) && !st.handed_out && !st.resident &&
+	       !handout_at(a, 0, 8, COMMIT) && all_zero(a->base, 8 * SLOT) &&
+	       word_state(a, 0) == HKR_WORD_BUSY &&
+	       word_state(a, 7) == HKR_WORD_BUSY;
+}
+
 TEST_F(liar, scribbling_over_its_words_harms_only_itself)
 {
 	struct arena *a = &self->a;
 	uint64_t seed = 4711;
-	struct hkr_stats st;
 	pthread_t thread;
 	time_t start = now_seconds();
-	long calls = 0, i;
+	long calls = 0;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, scribbler, a));
-	while (calls < 100 || !time_is_up(start)) {
+	for (; calls < 100 || !time_is_up(start); calls++) {
 		random_call(a, &seed);
-		st = stats_of(a);
-		ASSERT_TRUE(stats_are_sane(&st));
-		calls++;
+		ASSERT_TRUE(stats_are_sane(a));
 	}
 	stop = true;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_TRUE(is_as_good_as_new(a));
+}
 
-	/* the records still know what is handed out: drop exactly that */
-	for (i = 0; i < NR_SLOTS; i++)
-		recycle(a, DROP, i, 1);
-	st = stats_of(a);
-	EXPECT_TRUE(stats_are_sane(&st));
-	EXPECT_EQ(0, st.handed_out);
-	EXPECT_EQ(0, st.resident);
-	/* and the arena is as good as new */
-	EXPECT_EQ(0, handout_at(a, 0, 8, COMMIT));
-	EXPECT_TRUE(all_zero(a->base, 8 * SLOT));
-	EXPECT_EQ(HKR_WORD_BUSY, word_state(a, 0));
-	EXPECT_EQ(HKR_WORD_BUSY, word_state(a, 7));
+TEST_F(liar, scribbling_through_a_mapping_that_goes_harms_only_itself)
+{
+	struct arena b;
+	struct second second = { .a = &b };
+	time_t start = now_seconds();
+	uint64_t seed = 4712;
+	pthread_t thread;
+	long rounds = 0;
+
+	/* of several pages, so that there are parts to unmap */
+	ASSERT_EQ(0, arena_open(&b, 1024));
+	ASSERT_LT(PAGE, b.setup.control_size);
+	second.p = mmap(NULL, b.setup.control_size, PROT_NONE,
+			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, second.p);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, scribbler_through_second,
+				    &second));
+	for (; rounds < 20 || !time_is_up(start); rounds++) {
+		ASSERT_TRUE(map_and_unmap(&second));
+		random_call(&b, &seed);
+		ASSERT_TRUE(stats_are_sane(&b));
+	}
+	stop = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_LT(0, second.lost);
+	EXPECT_TRUE(is_as_good_as_new(&b));
+	munmap(second.p, b.setup.control_size);
+	arena_close(&b);
 }
 
 TEST_F(liar, calling_with_random_structures_harms_only_itself)
@@ -191,7 +279,6 @@ TEST_F(liar, calling_with_random_structures_harms_only_itself)
 	static struct hkr_handout_req array[8];
 	struct arena *a = &self->a;
 	uint64_t seed = 815, arg[32], i, r;
-	struct hkr_stats st;
 	time_t start = now_seconds();
 
 	while (!time_is_up(start)) {
@@ -214,10 +301,7 @@ TEST_F(liar, calling_with_random_structures_harms_only_itself)
 		hkr_call(a->fd, _IO(HKR_IOC_MAGIC, 0x80 + (seed >> 8) % 8),
 			 arg);
 		random_call(a, &seed);
-		if (seed % 16)
-			continue;
-		st = stats_of(a);
-		ASSERT_TRUE(stats_are_sane(&st));
+		ASSERT_TRUE(seed % 16 || stats_are_sane(a));
 	}
 	stop = true;
 }
@@ -285,11 +369,20 @@ static int works(void)
 	return 3;
 }
 
+/* how a child ended that was killed just now */
+static int killed(pid_t pid)
+{
+	int status;
+
+	kill(pid, SIGKILL);
+	return waitpid(pid, &status, 0) == pid ? status : -1;
+}
+
 /* in a call, in a touch, with threads in both */
 TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 {
 	uint64_t seed = 99;
-	int n, status;
+	int n;
 	pid_t pid;
 
 	for (n = 0; n < KILLS; n++) {
@@ -297,9 +390,7 @@ TEST_F(liar, being_killed_at_any_point_harms_only_itself)
 		if (!pid)
 			_exit(works());
 		usleep(rnd(&seed) % 40000);
-		kill(pid, SIGKILL);
-		ASSERT_EQ(pid, waitpid(pid, &status, 0));
-		ASSERT_EQ(SIGKILL, status);
+		ASSERT_EQ(SIGKILL, killed(pid));
 		/* the neighbour's */
 		ASSERT_TRUE(sysfs_becomes("resident", 4));
 	}
@@ -378,7 +469,7 @@ static pid_t start_victim(uint64_t *seed)
 TEST_F(liar, being_killed_while_the_kernel_takes_from_it_harms_only_itself)
 {
 	long kills = env_number("HK_KILLS", TAKEN_KILLS), n;
-	int by_trigger, by_decay, status, i;
+	int by_trigger, by_decay, i;
 	volatile bool fires = false;
 	time_t start = now_seconds();
 	pid_t victim[VICTIMS];
@@ -393,20 +484,15 @@ TEST_F(liar, being_killed_while_the_kernel_takes_from_it_harms_only_itself)
 		fires = n / VICTIMS % 2;
 		usleep(rnd(&seed) % 60000);
 		i = rnd(&seed) % VICTIMS;
-		kill(victim[i], SIGKILL);
-		ASSERT_EQ(victim[i], waitpid(victim[i], &status, 0));
 		/* not of SIGBUS in what it uses, nor of what another one wrote */
-		ASSERT_EQ(SIGKILL, status);
+		ASSERT_EQ(SIGKILL, killed(victim[i]));
 		victim[i] = start_victim(&seed);
 	}
 	trace_off(RECLAIM);
 	stop = true;
 	ASSERT_EQ(0, pthread_join(thread, NULL));
-	for (i = 0; i < VICTIMS; i++) {
-		kill(victim[i], SIGKILL);
-		ASSERT_EQ(victim[i], waitpid(victim[i], &status, 0));
-		ASSERT_EQ(SIGKILL, status);
-	}
+	for (i = 0; i < VICTIMS; i++)
+		ASSERT_EQ(SIGKILL, killed(victim[i]));
 	by_trigger = trace_each("hkr_reclaim:", " why=trigger", NULL, NULL);
 	by_decay = trace_each("hkr_reclaim:", " why=decay", NULL, NULL);
 	TH_LOG("%ld killed in %ld s, %d slots taken by the trigger, %d by decay",
