@@ -464,8 +464,11 @@ static void join_the_helper(void)
 	_exit(0);
 }
 
+static int waits;
+
 static void *wait_for_the_end(void *arg)
 {
+	__atomic_store_n(&waits, 1, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
 		sched_yield();
 	return arg;
@@ -480,6 +483,9 @@ static void a_childs_handler_may_start_threads(void)
 	hkm_free(hkm_malloc(SLOT));
 	/* or the locks would be none */
 	pthread_create(&thread, NULL, wait_for_the_end, NULL);
+	/* a sanitizer holds a lock while a thread begins, and a child would wait for it */
+	while (!__atomic_load_n(&waits, __ATOMIC_ACQUIRE))
+		sched_yield();
 	forker = getpid();
 	while_forking = start_a_helper;
 	check(exited_well(run_child(join_the_helper, text, sizeof(text))));
