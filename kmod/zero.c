@@ -42,6 +42,13 @@
  * zeroed at once, but for the pauses. What we free is zeroed by the buddy
  * allocator, and what comes from it needs no zeroing.
  *
+ * Zeroing goes through the caches, as everywhere. Stores that pass them by (movnti)
+ * were measured on an AMD EPYC, with the owner's touches and one memset counted in:
+ * 1.35 times the time where the owner comes at once, the same where 4 folios are
+ * zeroed before the first is used, 0.88 times with 16 and 64. What was zeroed last is
+ * handed out first, so owners mostly come at once; and it is they who wait, while the
+ * thread is in nobody's way.
+ *
  * Nothing is zeroed under a lock of ours or during reclaim.
  */
 
