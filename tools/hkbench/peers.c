@@ -289,7 +289,7 @@ static void keep_turn(struct peer *p, const struct peer_work *w)
  */
 static void count_calls(struct peer *p, const struct peer_work *w)
 {
-	if (p->flags & THREADS)
+	if (w->starts_threads || p->flags & THREADS)
 		return;
 	if (command(p, PEER_COUNT) && p->shm->counted)
 		p->calls_per_op = (double)p->shm->calls / (double)p->shm->n /

@@ -36,6 +36,7 @@ struct peer_work {
 	unsigned int ops;	/* of a turn */
 	unsigned int turns;	/* of a process, with others in between */
 	unsigned int threads;
+	bool starts_threads;	/* no calls are counted then */
 	bool mixed;		/* a turn may take longer: the first is a warm-up */
 	bool no_floor;
 	bool memory;		/* what it keeps is looked at, not its time */

@@ -394,7 +394,8 @@ static bool memory_turn(const struct peer_work *w, struct peer_shm *shm)
 	  .begin = loop_begin, .scale = BATCH, .turn = pair_turn }
 #define TEAM(NAME, N) \
 	{ .name = NAME, .size = 2 * MIB, .ops = 2, .turns = 2, .threads = N, \
-	  .no_floor = true, .scale = BATCH, .turn = team_turn }
+	  .starts_threads = true, .no_floor = true, .scale = BATCH, \
+	  .turn = team_turn }
 
 static const struct peer_work works[] = {
 	SIZES("page", HB_TOUCH_PAGE),
@@ -476,13 +477,12 @@ static bool timed_turn(const struct peer_work *w, struct peer_shm *shm)
 	return good;
 }
 
-/* of this thread: where there are several, theirs would be missing */
 static bool counted_turn(const struct peer_work *w, struct peer_shm *shm)
 {
 	struct hb_calls calls;
 	bool good;
 
-	shm->counted = w->threads < 2 && !hb_syscount_start(&calls);
+	shm->counted = !hb_syscount_start(&calls);
 	good = one_turn(w, shm);
 	if (!shm->counted)
 		return good;
