@@ -55,7 +55,7 @@ static const struct step suite[] = {
 	{ STEP_RING, "ring", HB_TOUCH_NONE, 3, 2 },
 	{ STEP_COLD, "cold", HB_TOUCH_PAGE, 25, 12 },
 	{ STEP_ZEROING, "zeroing", HB_TOUCH_NONE, 24, 8 },
-	{ STEP_SWEEP, "sweep", HB_TOUCH_FULL, 16, 8 },
+	{ STEP_SWEEP, "sweep", HB_TOUCH_FULL, 20, 12 },
 	{ STEP_SWEEP, "sweep", HB_TOUCH_PAGE, 32, 0 },
 };
 
