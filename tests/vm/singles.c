@@ -10,6 +10,7 @@
  */
 #include "fragment.h"
 #include "group.h"
+#include "poison.h"
 #include "reclaim.h"
 #include "harness.h"
 
@@ -231,6 +232,53 @@ TEST_F(scattered, pinned_page_is_its_pinners_when_the_slot_goes)
 		ASSERT_EQ(100 + PAGE / 8 + i, page[i]);
 	close(fd[0]);
 	close(fd[1]);
+}
+
+/* nobody's new memory has the page; the other 511 are as free as ever */
+static bool meets(struct arena *a, long first, int nr, uint64_t pfn)
+{
+	long i;
+	int p;
+
+	if (handout_at(a, first, nr, COMMIT))
+		return true;
+	for (i = first; i < first + nr; i++) {
+		memset(slot_of(a, i), 0xee, SLOT);
+		for (p = 0; p < 512; p++)
+			if (pfn_of(slot_of(a, i) + p * PAGE) == pfn)
+				return true;
+	}
+	return false;
+}
+
+/* one of them, by its owner and by reclaim: that page is given up, and no other */
+TEST_F(scattered, poisoned_page_is_given_up_alone)
+{
+	struct arena *a = &self->a;
+	long poisoned = sysfs("poisoned"), n = single_slot(a, 0), i;
+	uint64_t pfn;
+
+	ASSERT_LE(0, n);
+	fill(slot_of(a, n), 100);
+	pfn = pfn_of(slot_of(a, n) + 7 * PAGE);
+	if (!poison(slot_of(a, n) + 7 * PAGE))
+		SKIP(return, "this kernel has no CONFIG_MEMORY_FAILURE");
+	EXPECT_EQ(poisoned, sysfs("poisoned"));
+	ASSERT_EQ(0, recycle(a, DROP, n, 1));
+	EXPECT_EQ(poisoned + 1, sysfs("poisoned"));
+	EXPECT_FALSE(meets(a, n + 1, NR, pfn));
+
+	n = single_slot(a, n + 1 + NR);
+	ASSERT_LE(0, n);
+	fill(slot_of(a, n), 200);
+	pfn = pfn_of(slot_of(a, n) + 9 * PAGE);
+	ASSERT_TRUE(poison_pfn(pfn));
+	mark_idle(a, n);
+	for (i = 0; i < 100 && word_state(a, n) == HKR_WORD_IDLE; i++)
+		ASSERT_LE(0, freed_by(1 + sysfs("pool_depth")));
+	EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, n));
+	EXPECT_EQ(poisoned + 2, sysfs("poisoned"));
+	EXPECT_FALSE(meets(a, n + 1, NR, pfn));
 }
 
 static int dies_with_them(void *arg)
