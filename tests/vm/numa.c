@@ -271,38 +271,53 @@ static int nr_empty(struct arena *a, int first, int nr)
 	return n;
 }
 
+/* an arena of a group, with @nr slots on each node, all idle since @ago epochs */
+static bool group_idle_on_both(struct arena *a, const char *group, int nr, int ago)
+{
+	int i;
+
+	if (group_make(group, 200) || group_enter(group) ||
+	    arena_open(a, NR_SLOTS) || a->setup.charged != 1 ||
+	    handout_node(a, 0, nr, 0, COMMIT) ||
+	    handout_node(a, 16, nr, 1, COMMIT) ||
+	    node_of_run(a, 0, nr) != 0 || node_of_run(a, 16, nr) != 1)
+		return false;
+	for (i = 0; i < nr; i++) {
+		mark_idle_at(a, i, a->header->epoch - ago);
+		mark_idle_at(a, 16 + i, a->header->epoch - ago);
+	}
+	return true;
+}
+
 /* a charged arena has lists of its own on each node */
 TEST_F(nodes, reclaim_of_a_group_takes_from_both_nodes_and_from_it_alone)
 {
-	struct arena *a = &self->a, mine;
+	struct arena *a = &self->a, mine, theirs;
 	int i;
 
 	ASSERT_EQ(0, handout_node(a, 0, NR, 0, COMMIT));
 	ASSERT_EQ(0, group_delegate(""));
-	ASSERT_EQ(0, group_make(G, 200));
-	ASSERT_EQ(0, group_enter(G));
-	ASSERT_EQ(0, arena_open(&mine, NR_SLOTS));
-	ASSERT_EQ(1, mine.setup.charged);
-	ASSERT_EQ(0, handout_node(&mine, 0, NR, 0, COMMIT));
-	ASSERT_EQ(0, handout_node(&mine, 16, NR + 1, 1, COMMIT));
-	EXPECT_EQ(0, node_of_run(&mine, 0, NR));
-	EXPECT_EQ(1, node_of_run(&mine, 16, NR + 1));
-	/* the other arena's are older; one of ours is in use */
-	for (i = 0; i < NR; i++) {
+	/* what others have is older, in no group and in another one */
+	for (i = 0; i < NR; i++)
 		mark_idle_at(a, i, a->header->epoch - 50);
-		mark_idle(&mine, i);
-		mark_idle(&mine, 16 + i);
-	}
-	ASSERT_TRUE(sampled(3 * NR));
+	ASSERT_TRUE(group_idle_on_both(&theirs, G "-2", NR, 50));
+	ASSERT_TRUE(group_idle_on_both(&mine, G, NR, 0));
+	/* one of ours is in use */
+	ASSERT_EQ(0, handout_node(&mine, 16 + NR, 1, 1, COMMIT));
+	ASSERT_TRUE(sampled(5 * NR));
 	/* it may say that it got less: what shrinkers free is not its count */
 	group_write(G, "memory.reclaim", "31M");
 	EXPECT_LE(NR - 1, nr_empty(&mine, 0, NR));
 	EXPECT_LE(NR - 1, nr_empty(&mine, 16, NR));
 	EXPECT_EQ(HKR_WORD_BUSY, word_state(&mine, 16 + NR));
+	EXPECT_EQ(0, nr_empty(&theirs, 0, NR));
+	EXPECT_EQ(0, nr_empty(&theirs, 16, NR));
 	EXPECT_EQ(0, nr_empty(a, 0, NR));
 	arena_close(&mine);
+	arena_close(&theirs);
 	EXPECT_EQ(0, group_enter(""));
 	EXPECT_EQ(0, group_remove(G));
+	EXPECT_EQ(0, group_remove(G "-2"));
 }
 
 TEST_HARNESS_MAIN
