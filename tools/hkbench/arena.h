@@ -32,6 +32,14 @@ struct hb_arena {
 /* @nr slots from @first on, with memory; 0 or -errno */
 int hb_arena_handout_at(struct hb_arena *a, uint64_t first, uint32_t nr);
 
+/*
+ * The run in use again, whatever the kernel takes of it: 1 where some of it is
+ * new, 0 where all is as it was, or -errno. A word that says RECLAIM is EMPTY in
+ * a moment, or IDLE again: as its owner must not wait for it, it asks for the
+ * slot, and looks at the word again.
+ */
+int hb_arena_reuse(struct hb_arena *a, uint64_t first, uint32_t nr);
+
 /* IDLE -> BUSY; false when the kernel has taken the slot, or takes it now */
 static inline bool hb_word_reuse(uint64_t *word)
 {

@@ -216,26 +216,51 @@ int hb_words_open(struct hb_ctx *c)
 	return err;
 }
 
+/* how many slots of the run are not in use, and cannot be by their words */
+static uint32_t lost(struct hb_arena *a, uint64_t first, uint32_t nr)
+{
+	uint32_t n = 0;
+
+	for (uint64_t i = first; i < first + nr; i++)
+		n += HKR_WORD_STATE(__atomic_load_n(&a->words[i],
+				__ATOMIC_RELAXED)) != HKR_WORD_BUSY &&
+		     !hb_word_reuse(&a->words[i]);
+	return n;
+}
+
+int hb_arena_reuse(struct hb_arena *a, uint64_t first, uint32_t nr)
+{
+	int err, some_new = 0;
+
+	while (lost(a, first, nr)) {
+		err = hb_arena_handout_at(a, first, nr);
+		if (err && err != -EEXIST && err != -EBUSY)
+			return err;
+		some_new |= !err;
+	}
+	return some_new;
+}
+
 /* the kernel took some of it, or there is none yet */
 static void *words_miss(struct hb_ctx *c)
 {
 	struct hb_arena *a = c->priv;
-	int err = hb_arena_handout_at(a, 0, a->nr);
+	int err = hb_arena_reuse(a, 0, a->nr);
 
 	a->misses++;
-	errno = -err;
-	return err ? NULL : a->base;
+	errno = err < 0 ? -err : 0;
+	return err < 0 ? NULL : a->base;
 }
 
 /* every word IDLE -> BUSY; a word that is not idle was taken back */
 void *hb_words_get(struct hb_ctx *c)
 {
 	struct hb_arena *a = c->priv;
-	uint32_t i, lost = 0;
+	uint32_t i, taken = 0;
 
 	for (i = 0; i < a->nr; i++)
-		lost += !hb_word_reuse(&a->words[i]);
-	if (__builtin_expect(lost, 0))
+		taken += !hb_word_reuse(&a->words[i]);
+	if (__builtin_expect(taken, 0))
 		return words_miss(c);
 	a->hits++;
 	return a->base;

@@ -31,6 +31,7 @@ HKBENCH_SRC := \
 	tools/hkbench/pressure_owner.c \
 	tools/hkbench/process.c \
 	tools/hkbench/progress.c \
+	tools/hkbench/reclaim.c \
 	tools/hkbench/report.c \
 	tools/hkbench/ring.c \
 	tools/hkbench/scattered.c \

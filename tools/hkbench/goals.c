@@ -63,6 +63,12 @@ static const struct hb_result *sustained(const char *backend,
 				  0, 0 });
 }
 
+static const struct hb_result *taken_beside(const char *backend)
+{
+	return find((struct key){ "reclaim", backend, HB_STEADY, HB_TOUCH_PAGE,
+				  HB_PLAIN, 0, 0 });
+}
+
 static const struct hb_result *cold(const char *backend, uint64_t n)
 {
 	return find((struct key){ "vm", backend, HB_COLD, HB_TOUCH_PAGE,
@@ -162,6 +168,9 @@ static void judge_region(void)
 
 	add("region against floor, page-touch: times the time",
 	    p50(r) / p50(steady("floor", HB_TOUCH_PAGE)), false, 1.2);
+	add("the same while reclaim takes slots beside it",
+	    p50(taken_beside("region")) / p50(taken_beside("floor")), false,
+	    1.2);
 	add("region, page-touch: faults/op", r ? r->faults_per_op : NAN, false,
 	    0);
 	add("region, page-touch: system calls/op",

@@ -353,9 +353,10 @@ extern struct hb_options hb_opt;
 /* scenario peers: the file that was given for an allocator, or NULL */
 const char *hb_opt_peer_path(const char *name);
 
-/* 0, or the exit status after a message */
-int hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
-		double seconds);
+void hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
+		 double seconds);
+void hb_run_reclaim(size_t size, enum hb_touch touch, double seconds);
+/* the others: 0, or the exit status after a message */
 int hb_run_cold_phase(const char *scenario, size_t size, enum hb_touch touch);
 int hb_run_sweep(enum hb_touch touch, double seconds);
 int hb_run_cold(size_t size, enum hb_touch touch, unsigned int processes);

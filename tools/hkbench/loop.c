@@ -101,8 +101,8 @@ static void run_rounds(struct hb_lane *lanes, size_t nr, double seconds,
 	}
 }
 
-int hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
-		double seconds)
+void hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
+		 double seconds)
 {
 	struct hb_lane lanes[HB_LANES_MAX];
 	double sustained_s = hb_opt.quick ? 2 : 8;
@@ -133,10 +133,7 @@ int hb_run_loop(const char *scenario, size_t size, enum hb_touch touch,
 		hb_lane_result(&lanes[i], scenario, HB_STEADY, 0);
 		hb_lane_free(&lanes[i]);
 	}
-	if (hb_device_present())
-		hb_device_wait_clean(10000);
 	hb_progress(what);
-	return 0;
 }
 
 /* ---- the cold phase ---- */

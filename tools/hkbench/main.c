@@ -28,7 +28,7 @@ static unsigned int nr_peer_paths;
 
 enum step_kind {
 	STEP_LOOP, STEP_COLD_PHASE, STEP_SWEEP, STEP_COLD, STEP_RING, STEP_BATCH,
-	STEP_ZEROING, STEP_PRESSURE, STEP_IDLE, STEP_SCATTERED,
+	STEP_ZEROING, STEP_RECLAIM, STEP_PRESSURE, STEP_IDLE, STEP_SCATTERED,
 	STEP_PEERS, STEP_FORK,
 };
 
@@ -55,6 +55,7 @@ static const struct step suite[] = {
 	{ STEP_RING, "ring", HB_TOUCH_NONE, 3, 2 },
 	{ STEP_COLD, "cold", HB_TOUCH_PAGE, 25, 12 },
 	{ STEP_ZEROING, "zeroing", HB_TOUCH_NONE, 24, 8 },
+	{ STEP_RECLAIM, "reclaim", HB_TOUCH_PAGE, 8, 4 },
 	{ STEP_SWEEP, "sweep", HB_TOUCH_FULL, 20, 12 },
 	{ STEP_SWEEP, "sweep", HB_TOUCH_PAGE, 32, 0 },
 };
@@ -73,6 +74,7 @@ static const struct scenario {
 	{ "cold", 2UL << 20, STEP_COLD, NULL },
 	{ "ring", 0, STEP_RING, NULL },
 	{ "zeroing", 2UL << 20, STEP_ZEROING, NULL },
+	{ "reclaim", 2UL << 20, STEP_RECLAIM, NULL },
 	{ "batch", 0, STEP_BATCH, NULL },
 	{ "pressure", 0, STEP_PRESSURE, hb_pressure_backend },
 	{ "idle", 0, STEP_IDLE, hb_idle_backend },
@@ -95,6 +97,9 @@ static size_t scenario_size(const char *name)
 	return 0;
 }
 
+/* what a step leaves to be zeroed is no cost of the next one */
+#define SETTLE_MS	10000
+
 static int run_step(const struct step *s)
 {
 	double seconds = hb_opt.quick ? s->quick_seconds : s->seconds;
@@ -105,7 +110,9 @@ static int run_step(const struct step *s)
 	hb_progress_step(seconds);
 	switch (s->kind) {
 	case STEP_LOOP:
-		return hb_run_loop(s->scenario, size, touch, seconds);
+		hb_run_loop(s->scenario, size, touch, seconds);
+		hb_device_wait_clean(SETTLE_MS);
+		return 0;
 	case STEP_COLD_PHASE:
 		return hb_run_cold_phase(s->scenario, size, touch);
 	case STEP_SWEEP:
@@ -116,6 +123,10 @@ static int run_step(const struct step *s)
 		return hb_run_ring();
 	case STEP_ZEROING:
 		return hb_run_zeroing(size, seconds);
+	case STEP_RECLAIM:
+		hb_run_reclaim(size, touch, seconds);
+		hb_device_wait_clean(SETTLE_MS);
+		return 0;
 	case STEP_BATCH:
 		return hb_run_batch(seconds);
 	case STEP_PRESSURE:
@@ -157,6 +168,7 @@ static int run_scenario(void)
 		{ STEP_COLD, scenario->name, HB_TOUCH_PAGE, 25, 15 },
 		{ STEP_RING, scenario->name, HB_TOUCH_NONE, 3, 3 },
 		{ STEP_ZEROING, scenario->name, HB_TOUCH_NONE, 60, 10 },
+		{ STEP_RECLAIM, scenario->name, HB_TOUCH_PAGE, 15, 5 },
 		{ STEP_BATCH, scenario->name, HB_TOUCH_NONE, 60, 10 },
 		{ STEP_PRESSURE, scenario->name, HB_TOUCH_PAGE, 300, 100 },
 		{ STEP_IDLE, scenario->name, HB_TOUCH_PAGE, 60, 30 },
@@ -286,8 +298,8 @@ static void parse_scenario(const char *arg, struct argp_state *state)
 			return;
 		}
 	argp_failure(state, 2, 0, "unknown scenario '%s'; there are json, mir, "
-		     "vm, sweep, cold, ring, zeroing, batch, pressure, "
-		     "idle, scattered, fork, peers", arg);
+		     "vm, sweep, cold, ring, zeroing, reclaim, batch, "
+		     "pressure, idle, scattered, fork, peers", arg);
 }
 
 static void add_peer(const char *arg, struct argp_state *state)
@@ -418,8 +430,8 @@ static const struct argp_option options[] = {
 	{ "scenario", 's', "NAME", 0,
 	  "json (64 KiB), mir (256 KiB), vm (2 MiB, the default), sweep (2 MiB "
 	  "to 1 GiB), cold (fresh processes), ring (the ring by itself), "
-	  "zeroing (the device's thread on and off), batch (many blocks "
-	  "at once), pressure (a process needs idle memory), idle (what is held after "
+	  "zeroing (the device's thread on and off), reclaim (reuse while the kernel "
+	  "takes memory back), batch (many blocks at once), pressure (a process needs idle memory), idle (what is held after "
 	  "everything is freed), scattered (waits where free memory is not in one "
 	  "piece), fork (and the first touches after it), peers (allocators side by "
 	  "side)", 0 },

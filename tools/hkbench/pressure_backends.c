@@ -251,28 +251,16 @@ static void region_idle(struct pr_owner *o, size_t slot)
 	hb_word_idle(&a->words[slot], hb_arena_epoch(a));
 }
 
-/*
- * A word that says RECLAIM is EMPTY in a moment, or IDLE again: as the owner
- * must not wait for it, it asks for the slot, and looks at the word again when
- * that says that there is nothing to do.
- */
 static enum pr_reuse region_reuse(struct pr_owner *o, size_t slot)
 {
-	struct hb_arena *a = o->ctx.priv;
-	int err;
+	int ret = hb_arena_reuse(o->ctx.priv, slot, 1);
 
-	for (;;) {
-		if (hb_word_reuse(&a->words[slot]))
-			return PR_KEPT;
-		err = hb_arena_handout_at(a, slot, 1);
-		if (!err)
-			return PR_LOST;
-		if (err != -EEXIST && err != -EBUSY) {
-			errno = -err;
-			perror("hkbench: HANDOUT of a slot that was taken");
-			_exit(1);
-		}
+	if (ret < 0) {
+		errno = -ret;
+		perror("hkbench: HANDOUT of a slot that was taken");
+		_exit(1);
 	}
+	return ret ? PR_LOST : PR_KEPT;
 }
 
 const struct pr_backend pr_backends[] = {

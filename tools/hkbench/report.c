@@ -382,6 +382,19 @@ static void report_sweeps(FILE *out, const struct hb_book *b)
 		}
 }
 
+/* a scenario without one row has no table that could say why */
+static void report_not_run(FILE *out, const struct hb_book *b,
+			   const char *scenario)
+{
+	for (size_t i = 0; i < b->nr_results; i++)
+		if (!strcmp(b->results[i].scenario, scenario))
+			return;
+	for (size_t i = 0; i < b->nr_skips; i++)
+		if (!strcmp(b->skips[i].scenario, scenario))
+			fprintf(out, "\n%s: not run, %s\n", scenario,
+				b->skips[i].why);
+}
+
 static bool has_own_table(const char *scenario)
 {
 	static const char *const own[] = {
@@ -418,6 +431,7 @@ void hb_report(FILE *out, const struct hb_book *b)
 		else
 			report_loop(out, b, r);
 	}
+	report_not_run(out, b, "reclaim");
 	report_sweeps(out, b);
 	hb_report_zeroing(out, b);
 	hb_report_scattered(out, b);
