@@ -9,6 +9,13 @@
  * are a makeshift and stay until the slot is next idle (age.c), and the thread
  * that fills the pool, which alone may compact, looks for a folio meanwhile.
  *
+ * Where a slot's memory comes from, in this order: the pool's clean folios, its
+ * dirty ones, a block that lies free, the oldest idle slot of any arena, single
+ * pages. The free block goes before the idle slot: nobody wants it back, while an
+ * idle slot is what its owner counts on finding, and who takes it has 2 MiB to
+ * zero either way. When free memory is short, the shrinker takes idle slots by
+ * itself; here it is for when free memory is there and scattered.
+ *
  * A slot's memory has a name, slot->folio, whichever it is. Single pages are
  * named by the first of them, a folio of order 0, whose ->private leads to all
  * 512. So a folio of order 0 on a list of ours stands for 512 pages. They are
