@@ -33,6 +33,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/report.c	\
 	userlib/resize.c	\
 	userlib/ring.c		\
+	userlib/setup.c		\
 	userlib/sites.c		\
 	userlib/source.c	\
 	userlib/supply.c	\

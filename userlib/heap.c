@@ -1,217 +1,26 @@
 // SPDX-License-Identifier: MIT
 /*
- * The heap behind both fronts: how it is set up, and what is tried for a block
- * that should be a whale.
- *
- * It is set up by the first whale, never at load: a program that links the
- * library and needs no whale pays nothing. Where a whale cannot be had (address
- * space limited below the window, say) the next allocator is asked; a free
- * tells the two apart by address.
+ * The heap behind both fronts: what is tried for a block that should be a whale.
+ * Where none can be had (address space limited below the window, say) the next
+ * allocator is asked; a free tells the two apart by address.
  */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
-#include "cache.h"
+#include "compiler.h"
 #include "env.h"
 #include "heap.h"
-#include "lock.h"
 #include "low.h"
-#include "machine.h"
+#include "setup.h"
 #include "sites.h"
-#include "sys.h"
 #include "threshold.h"
-#include "trimmer.h"
 #include "whale.h"
 #include "window.h"
 
 #define PAGE ((size_t)4096)
-
-/* Atomic, each for itself. */
-static bool aligned_from_region;
-static int trim_said = -1;	/* by the program, for good; enum hkm_trim or -1 */
-
-static const char *const source_words[] = { "auto", "anon", "region", NULL };
-static const char *const policy_words[] = {
-	"decay", "keep", "dontneed", "free", NULL,
-};
-static const char *const order_words[] = { "hot", "fifo", NULL };
-static const char *const aligned_words[] = { "anon", "region", NULL };
-static const char *const trim_words[] = { "off", "thread", "psi", NULL };
-static const char *const capacity_words[] = { "fixed", "auto", NULL };
-static const char *const mode_words[] = { "minimal", "balanced", "fast", NULL };
-
-/**
- * struct mode - HAKMEM_MODE: defaults that fit together
- * @policy: of idle anonymous whales
- * @share: the limit on idle bytes is one part in so many of memory
- */
-static const struct mode {
-	enum hkm_policy policy;
-	unsigned int share;
-} modes[] = {
-	{ HKM_POLICY_DONTNEED, 64 },
-	{ HKM_POLICY_DECAY, 8 },
-	{ HKM_POLICY_KEEP, 4 },
-};
-
-/* What is 0 in @cfg and may be left to the environment is taken from there. */
-static void fill_in(struct hkm_config *cfg, const struct mode *mode)
-{
-	size_t memory = hkm_machine_learn().memory, decay;
-
-	if (!cfg->slots)
-		hkm_env_number(HAKMEM_WHALE_SLOTS, 1, HKM_SLOTS_MAX,
-			       HKM_CACHE_DEFAULT, &cfg->slots);
-	if (!cfg->limit)
-		hkm_env_bytes(HAKMEM_LIMIT, 0, PTRDIFF_MAX,
-			      memory / mode->share, &cfg->limit);
-	if (!cfg->exchange)
-		hkm_env_bytes(HAKMEM_CALLOC_EXCHANGE, 1, PTRDIFF_MAX, 0,
-			      &cfg->exchange);
-	if (!cfg->decay_ms) {
-		hkm_env_number(HAKMEM_DECAY_MS, 1, 1000 * 3600, 1000, &decay);
-		cfg->decay_ms = (uint32_t)decay;
-	}
-}
-
-static const struct mode *read_environment(struct hkm_config *cfg)
-{
-	const struct mode *mode;
-
-	mode = &modes[hkm_env_choice(HAKMEM_MODE, mode_words, 1)];
-	*cfg = (struct hkm_config){ 0 };
-	cfg->source = (enum hkm_source)hkm_env_choice(HAKMEM_SOURCE,
-						      source_words,
-						      (int)hkm_front.source);
-	cfg->policy = (enum hkm_policy)hkm_env_choice(HAKMEM_POLICY,
-						      policy_words,
-						      (int)mode->policy);
-	cfg->order = (enum hkm_order)hkm_env_choice(HAKMEM_WHALE_ORDER,
-						    order_words, 0);
-	cfg->capacity = (enum hkm_capacity)hkm_env_choice(HAKMEM_CAPACITY,
-							  capacity_words, 0);
-	cfg->sites = hkm_env_flag(HAKMEM_SITES);
-	return mode;
-}
-
-/* by the program */
-static const struct mode *as_told(const struct hkm_config *cfg,
-				  struct hkm_config *full)
-{
-	const struct mode *mode;
-
-	mode = &modes[(cfg->mode ?: HKM_MODE_BALANCED) - HKM_MODE_MINIMAL];
-	*full = *cfg;
-	if (!full->policy)
-		full->policy = mode->policy;
-	return mode;
-}
-
-/*
- * What the program says goes before the environment, also if it says so while another
- * thread is in here: of two that exchange trim_said the later one sets what it is.
- */
-static void set_trim(void)
-{
-	int said = read_once(&trim_said), how;
-
-	do {
-		how = said >= 0 ? said : hkm_env_choice(HAKMEM_TRIM,
-							trim_words, 0);
-		hkm_whale_set_trim((enum hkm_trim)how);
-	} while (!__atomic_compare_exchange_n(&trim_said, &said, said, false,
-					      __ATOMIC_ACQ_REL,
-					      __ATOMIC_RELAXED));
-}
-
-static int open_heap(struct hkm_config *cfg, const struct mode *mode)
-{
-	int err;
-
-	fill_in(cfg, mode);
-	write_once(&aligned_from_region,
-		   hkm_env_choice(HAKMEM_ALIGNED, aligned_words, 0) == 1);
-	hkm_lock(&hkm_setup_lock);
-	err = hkm_whale_open(cfg);
-	hkm_unlock(&hkm_setup_lock);
-	if (!err)	/* without the lock, because it may start a thread */
-		set_trim();
-	return err;
-}
-
-static bool is_valid_threshold(size_t size)
-{
-	return !size || size == HKM_THRESHOLD_AUTO ||
-	       (size >= HKM_THRESHOLD_MIN && size <= HKM_THRESHOLD_MAX);
-}
-
-static bool is_valid(const struct hkm_config *cfg)
-{
-	return (unsigned int)cfg->source <= HKM_SOURCE_REGION &&
-	       (unsigned int)cfg->policy <= HKM_POLICY_FREE &&
-	       (unsigned int)cfg->order <= HKM_FIFO &&
-	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
-	       (unsigned int)cfg->mode <= HKM_MODE_FAST &&
-	       (unsigned int)cfg->thp <= HKM_THP_OFF &&
-	       cfg->slots <= HKM_SLOTS_MAX && is_valid_threshold(cfg->threshold);
-}
-
-int hkm_init(const struct hkm_config *cfg)
-{
-	struct hkm_config full;
-	const struct mode *mode;
-	int err;
-
-	if (cfg && !is_valid(cfg))
-		return -EINVAL;
-	mode = cfg ? as_told(cfg, &full) : read_environment(&full);
-	err = open_heap(&full, mode);
-	if (err)
-		return err;
-	if (full.threshold)
-		hkm_threshold_choose(full.threshold);
-	else
-		hkm_threshold_read_environment();
-	return 0;
-}
-
-/*
- * Nobody is there to hear of an error: say it, and do what works. False: there is no
- * memory for the heap's tables, and so no whale.
- */
-static cold bool open_unasked(void)
-{
-	static bool told;
-	struct hkm_config cfg;
-	const struct mode *mode;
-	int err;
-
-	mode = read_environment(&cfg);
-	err = open_heap(&cfg, mode);
-	if (!err || err == -EALREADY)
-		return true;
-	if (cfg.source != HKM_SOURCE_REGION)
-		return false;
-	if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
-		hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
-			    strerrordesc_np(-err));
-	cfg.source = HKM_SOURCE_ANON;
-	err = open_heap(&cfg, mode);
-	return !err || err == -EALREADY;
-}
-
-void hkm_shutdown(void)
-{
-	hkm_lock(&hkm_setup_lock);
-	hkm_whale_close();
-	hkm_unlock(&hkm_setup_lock);
-}
-
-/* ---- blocks ----------------------------------------------------------------- */
 
 /* The first block that may be a whale finds out from what size on it is one. */
 static void find_threshold(void)
@@ -232,7 +41,7 @@ bool hkm_heap_wants_whale(size_t size)
 	if (size > PTRDIFF_MAX || size < hkm_threshold_now() ||
 	    hkm_threshold_is_rating())
 		return false;
-	return likely(hkm_whale_is_open()) || open_unasked();
+	return likely(hkm_whale_is_open()) || hkm_setup_unasked();
 }
 
 /* Idle memory may be in the way of what cannot be made of it. */
@@ -252,7 +61,7 @@ static always_inline void *alloc_whale(unsigned int site, size_t size,
 {
 	void *ptr;
 
-	if (unlikely(!hkm_whale_is_open()) && !open_unasked())
+	if (unlikely(!hkm_whale_is_open()) && !hkm_setup_unasked())
 		return NULL;
 	ptr = site ? hkm_whale_alloc_for(site, size, flags) :
 		     hkm_whale_alloc(size, flags);
@@ -303,8 +112,8 @@ static always_inline void *memalign_whale(unsigned int site, size_t align,
 	void *ptr;
 
 	if (unlikely(!hkm_whale_is_open()))
-		open_unasked();	/* which reads what follows */
-	if (align >= PAGE && !read_once(&aligned_from_region))
+		hkm_setup_unasked();	/* which reads what follows */
+	if (align >= PAGE && !read_once(&hkm_aligned_from_region))
 		flags |= HKM_WHALE_ANON;
 	if (align > HKM_SLOT_SIZE / 2)
 		flags |= HKM_WHALE_ALIGNED;
@@ -577,17 +386,8 @@ void hkm_heap_print_stats(void)
 void hkm_set_limit(size_t bytes)
 {
 	if (!hkm_whale_is_open())
-		open_unasked();
+		hkm_setup_unasked();
 	hkm_whale_set_limit(bytes);
-}
-
-int hkm_set_trim(enum hkm_trim how)
-{
-	if ((unsigned int)how > HKM_TRIM_PSI)
-		return -EINVAL;
-	__atomic_exchange_n(&trim_said, (int)how, __ATOMIC_ACQ_REL);
-	set_trim();
-	return 0;
 }
 
 size_t hkm_release_all(void)
