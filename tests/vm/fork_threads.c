@@ -105,11 +105,12 @@ static void *publish(void *arg)
 }
 
 /* 0: what is seen was so at one moment */
-static int look(void)
+static int look_at_chains(void *unused)
 {
-	uint64_t nr, first, seq, last, n;
+	uint64_t nr, first, seq, last;
 	unsigned int i;
 
+	(void)unused;
 	for (nr = 0; nr < NR_WRITERS; nr++) {
 		first = last = *link_of(nr * CHAIN, 0);
 		for (i = 1; i < CHAIN; i++) {
@@ -118,6 +119,16 @@ static int look(void)
 			last = seq;
 		}
 	}
+	return 0;
+}
+
+static int look(void)
+{
+	uint64_t n, seq;
+	int ret = look_at_chains(NULL);
+
+	if (ret)
+		return ret;
 	for (n = 0; n < NR_BOOKS; n++) {
 		seq = *entry(n);
 		if (!seq)
@@ -171,15 +182,15 @@ FIXTURE_TEARDOWN(threads)
 	EXPECT_TRUE(nothing_leaked());
 }
 
-/* all three have done something since */
-static void wait_for_rounds(void)
+/* the first @nr, writers and the publisher, have done something since */
+static void wait_for_rounds(int nr)
 {
 	uint64_t then[NR_WRITERS + 1];
 	int i;
 
-	for (i = 0; i <= NR_WRITERS; i++)
+	for (i = 0; i < nr; i++)
 		then[i] = rounds[i];
-	for (i = 0; i <= NR_WRITERS; i++)
+	for (i = 0; i < nr; i++)
 		while (rounds[i] == then[i])
 			sched_yield();
 }
@@ -189,7 +200,7 @@ TEST_F(threads, child_sees_one_moment)
 	int i, bad = 0;
 
 	for (i = 0; i < NR_FORKS && !bad; i++) {
-		wait_for_rounds();
+		wait_for_rounds(NR_WRITERS + 1);
 		bad = in_child(looks, NULL);
 	}
 	EXPECT_EQ(0, bad);
@@ -249,6 +260,32 @@ TEST_F(threads, child_is_killed_while_it_copies)
 		kill(pid, SIGKILL);
 		ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	}
+}
+
+/* what the others are measured by: the same with private anonymous memory */
+TEST(anonymous_child_sees_one_moment)
+{
+	pthread_t thread[NR_WRITERS];
+	int forks, bad = 0;
+	uintptr_t i;
+
+	stop = false;
+	arena.base = mmap(NULL, NR_SLOTS * SLOT, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, (void *)arena.base);
+	for (i = 0; i < NR_WRITERS; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, write_chain,
+					    (void *)i));
+	for (forks = 0; forks < NR_FORKS && !bad; forks++) {
+		wait_for_rounds(NR_WRITERS);
+		bad = in_child(look_at_chains, NULL);
+	}
+	EXPECT_EQ(0, bad);
+	stop = true;
+	for (i = 0; i < NR_WRITERS; i++)
+		pthread_join(thread[i], NULL);
+	EXPECT_EQ(0, look_at_chains(NULL));
+	munmap(arena.base, NR_SLOTS * SLOT);
 }
 
 /* ---- commands -------------------------------------------------------------- */

@@ -6,6 +6,9 @@
 #include "hkr_test.h"
 #include <grp.h>
 #include <hakmem.h>
+#include <sys/auxv.h>
+#include <sys/sendfile.h>
+#include <sys/stat.h>
 #include "harness.h"
 
 #define MB	(1UL << 20)
@@ -363,6 +366,29 @@ TEST(privileges_and_root_are_gone)
 	EXPECT_TRUE(nothing_leaked());
 }
 
+/* as in a container: there is a device, but for others */
+static int has_no_right(void *arg)
+{
+	struct hkm_config cfg = { .source = HKM_SOURCE_REGION };
+	char *p;
+
+	CHECK(!setgroups(0, NULL) && !setgid(1000) && !setuid(1000));
+	CHECK(open(HKR_DEVICE, O_RDWR) < 0 && errno == EACCES);
+	CHECK(hkm_init(&cfg) == -EACCES);
+	p = hkm_malloc(4 * MB);
+	CHECK(p && !strcmp("anon", heap_stats().backend));
+	memset(p, 1, 4 * MB);
+	hkm_free(p);
+	CHECK(hkm_malloc(4 * MB) == p);
+	return 0;
+}
+
+TEST(device_is_for_others)
+{
+	EXPECT_EQ(0, in_child(has_no_right, NULL));
+	EXPECT_TRUE(nothing_leaked());
+}
+
 /* ---- preloaded ---------------------------------------------------------------- */
 
 /* this program again, with its own malloc() preloaded: as others do not know it */
@@ -390,10 +416,24 @@ static int forks_as_it_likes(void)
 	return 0;
 }
 
+static int has_a_whale(bool secure)
+{
+	char *p = hkm_malloc(4 * MB);
+
+	CHECK(p && !!getauxval(AT_SECURE) == secure);
+	hkm_free(p);
+	return 0;
+}
+
 static void __attribute__((constructor)) after_exec(void)
 {
+	const char *secure = getenv("HKR_TEST_SECURE");
+
 	if (getenv("HKR_TEST_PRELOADED"))
 		_exit(forks_as_it_likes());
+	/* statistics are written at the end: no _exit() */
+	if (secure)
+		exit(has_a_whale(*secure == '1'));
 }
 
 static int preloads(void *arg)
@@ -408,6 +448,55 @@ TEST(preloaded_heap_is_on_the_device_and_forks)
 {
 	EXPECT_EQ(0, in_child(preloads, NULL));
 	EXPECT_TRUE(nothing_leaked());
+}
+
+/* ---- a program with the rights of somebody else ------------------------------- */
+
+#define PROGRAM		"/tmp/hkr-setuid"
+#define STATISTICS	"/tmp/hkr-statistics"
+
+/* this program, owned by another user, who may write the file */
+static bool make_files(mode_t mode)
+{
+	int from = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	int to = open(PROGRAM, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700);
+	int file = open(STATISTICS, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
+			0666);
+	struct stat st;
+	bool ok;
+
+	ok = !fstat(from, &st) && file >= 0 && !fchmod(file, 0666) &&
+	     sendfile(to, from, NULL, st.st_size) == st.st_size &&
+	     !fchown(to, 1000, 1000) && !fchmod(to, mode);
+	close(from);
+	close(to);
+	close(file);
+	return ok;
+}
+
+static int runs_it(void *secure)
+{
+	setenv("HKR_TEST_SECURE", secure, 1);
+	setenv("HAKMEM_STATS_FILE", STATISTICS, 1);
+	execl(PROGRAM, "heap", NULL);
+	return 1;
+}
+
+/* who runs a setuid program must not have it write where he may not */
+TEST(environment_is_not_for_setuid_programs)
+{
+	struct stat st;
+
+	ASSERT_TRUE(make_files(0755));
+	EXPECT_EQ(0, in_child(runs_it, "0"));
+	ASSERT_EQ(0, stat(STATISTICS, &st));
+	EXPECT_LT(0, st.st_size);
+	ASSERT_TRUE(make_files(04755));
+	EXPECT_EQ(0, in_child(runs_it, "1"));
+	ASSERT_EQ(0, stat(STATISTICS, &st));
+	EXPECT_EQ(0, st.st_size);
+	unlink(PROGRAM);
+	unlink(STATISTICS);
 }
 
 TEST_HARNESS_MAIN

@@ -462,4 +462,54 @@ TEST_F(scan, costs_who_frees_and_reuses_no_flush_and_no_fault)
 	EXPECT_LE(ROUNDS, rival.flushes);
 }
 
+#define REST	4U	/* epochs between ticks at rest */
+
+/* epochs from one tick to the next: the tick alone moves the clock of the header; 0: none for 2 s */
+static unsigned int to_next_tick(struct arena *a)
+{
+	uint32_t epoch = a->header->epoch;
+	int i;
+
+	for (i = 0; i < 1000 && a->header->epoch == epoch; i++)
+		usleep(2000);
+	return a->header->epoch - epoch;
+}
+
+static bool tick_rests(struct arena *a)
+{
+	int i;
+
+	for (i = 0; i < 50; i++)
+		if (to_next_tick(a) >= REST)
+			return true;
+	return false;
+}
+
+/* zeroing goes on for a while, and has it tick: it does not begin to rest at once */
+TEST_F(scan, tick_rests_where_nothing_is_idle_and_ends_where_there_is_nothing)
+{
+	struct arena *a = &self->a;
+	int round, i;
+
+	for (round = 0; round < 2; round++) {
+		ASSERT_TRUE(tick_rests(a));
+		/* a busy machine makes it later, never earlier */
+		for (i = 0; i < 3; i++)
+			EXPECT_LE(REST, to_next_tick(a));
+		mark_idle(a, 0);
+		for (i = 0; i < 50 && to_next_tick(a) >= REST; i++)
+			;
+		EXPECT_GT(50, i);
+		ASSERT_TRUE(take_again(a, 0, word_of(a, 0)));
+	}
+	ASSERT_EQ(0, recycle(a, DROP, 0, NR));
+	for (i = 0; i < 50 && to_next_tick(a); i++)
+		;
+	EXPECT_GT(50, i);
+	EXPECT_EQ(0, sysfs("resident"));
+	/* and begins again with the next memory */
+	ASSERT_EQ(0, handout_at(a, 0, 1, COMMIT));
+	EXPECT_NE(0, to_next_tick(a));
+}
+
 TEST_HARNESS_MAIN

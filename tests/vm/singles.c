@@ -12,6 +12,7 @@
 #include "group.h"
 #include "poison.h"
 #include "reclaim.h"
+#include "zeroing.h"
 #include "harness.h"
 
 #define NR		24
@@ -281,6 +282,66 @@ TEST_F(scattered, poisoned_page_is_given_up_alone)
 	EXPECT_FALSE(meets(a, n + 1, NR, pfn));
 }
 
+static int go[2];	/* a pipe: what was shared is the child's */
+
+/* once its parent has written everything, and has copies */
+static int has_what_was(void *arg)
+{
+	struct arena *a = arg;
+	int i;
+	char c;
+
+	if (read(go[0], &c, 1) != 1)
+		return 1;
+	if (!all_filled(a))
+		return 2;
+	for (i = 0; i < NR; i++)
+		memset(slot_of(a, i), 0xcc, SLOT);
+	return 0;
+}
+
+static int writes_all(void *arg)
+{
+	long before = sysfs("single_slots");
+	struct arena *a = arg;
+	int i;
+
+	if (!all_filled(a))
+		return 1;
+	for (i = 0; i < NR; i++)
+		memset(slot_of(a, i), 0xdd, SLOT);
+	/* there are no blocks for copies either */
+	return sysfs("single_slots") < before + NR / 2 ? 2 : 0;
+}
+
+/* folios and single pages alike, whoever writes first */
+TEST_F(scattered, fork_shares_and_copies)
+{
+	struct arena *a = &self->a;
+	int i, status;
+	pid_t pid;
+
+	ASSERT_EQ(0, handout_at(a, 0, NR, COMMIT));
+	EXPECT_LE(NR / 2, stats_of(a).singles);
+	fill_all(a);
+	EXPECT_EQ(0, in_child(writes_all, a));
+	EXPECT_TRUE(all_filled(a));
+
+	ASSERT_EQ(0, pipe(go));
+	pid = fork();
+	if (!pid)
+		_exit(has_what_was(a));
+	for (i = 0; i < NR; i++)
+		fill(slot_of(a, i), i * 1000 + 7);
+	ASSERT_EQ(1, write(go[1], "", 1));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+	for (i = 0; i < NR; i++)
+		EXPECT_TRUE(filled(slot_of(a, i), i * 1000 + 7));
+	close(go[0]);
+	close(go[1]);
+}
+
 static int dies_with_them(void *arg)
 {
 	struct arena b;
@@ -299,9 +360,42 @@ TEST_F(scattered, single_pages_go_with_a_process_that_is_killed)
 	EXPECT_EQ(0, sysfs("single_slots"));
 }
 
-#define LIMIT_MB	100
+#define TRY_TO_COMPACT	"mm_compaction_try_to_compact_pages"
+#define COMPACTION	"compaction/" TRY_TO_COMPACT
 
-#define COMPACTION "compaction/mm_compaction_try_to_compact_pages"
+/* until what is traced has happened @nr times, for @ms at most; how often it has */
+static int compactions(int nr, int ms)
+{
+	int i, now;
+
+	for (i = 0; (now = trace_each(TRY_TO_COMPACT, "", NULL, NULL)) < nr && i < ms; i += 20)
+		usleep(20000);
+	return now;
+}
+
+/* the thread tries again after 1, 2, 4 s and so on, for as long as single pages wait */
+TEST_F(scattered, compaction_in_vain_is_left_alone_longer_each_time)
+{
+	int tries, seen = 0, i;
+	char filter[32];
+
+	ASSERT_LE(0, single_slot(&self->a, 0));
+	snprintf(filter, sizeof(filter), "common_pid == %d", zero_thread(0));
+	ASSERT_EQ(0, trace_on(COMPACTION, filter));
+	/* where it makes a block after all, it begins anew */
+	for (i = 0; i < 20; i++) {
+		tries = compactions(seen + 1, 3500);
+		if (seen && tries == seen)
+			break;
+		seen = tries;
+	}
+	EXPECT_GT(20, i);
+	EXPECT_LT(0, sysfs("single_slots"));
+	EXPECT_LT(seen, compactions(seen + 1, 10000));
+	trace_off(COMPACTION);
+}
+
+#define LIMIT_MB	100
 
 static int fills_its_group(void *arg)
 {
@@ -329,7 +423,7 @@ static int fills_its_group(void *arg)
 	ret = handout_at(&b, i, 1, COMMIT);
 	trace_off(COMPACTION);
 	if (ret != -ENOMEM ||
-	    trace_each("mm_compaction_try_to_compact_pages", "", NULL, NULL))
+	    trace_each(TRY_TO_COMPACT, "", NULL, NULL))
 		return 6;
 	return group_kills("/hkr-singles") ? 4 : 0;
 }
