@@ -97,7 +97,7 @@ struct together {
 	volatile unsigned int turn[2];
 };
 
-#define NR_TOUCHED	(200 * NR)
+#define NR_TOUCHED	(100 * NR)
 
 /* to have come to number @turn, and wait for the other */
 static void meet(struct together *t, int me, unsigned int turn)
