@@ -192,6 +192,7 @@ uint64_t hb_mem_available(void);
 struct hb_machine {
 	char kernel[80], accel[16], cpu[80], thp[16], init_on_alloc[16];
 	unsigned int cpus;
+	bool erms;
 	uint64_t memory;
 	double tsc_mhz;
 };

@@ -42,6 +42,7 @@ static json_t *machine_json(const struct hb_machine *m)
 	set_int(o, "memory", m->memory);
 	set_str(o, "thp", m->thp);
 	set_str(o, "init_on_alloc", m->init_on_alloc);
+	json_object_set_new(o, "erms", json_boolean(m->erms));
 	set_real(o, "tsc_mhz", m->tsc_mhz);
 	json_object_set_new(o, "device", json_boolean(hb_device_present()));
 	json_object_set_new(o, "reclaim", json_boolean(hb_device_reclaims()));

@@ -32,6 +32,14 @@ static void read_accel(struct hb_machine *m)
 			 sign[0] ? sign : "hypervisor");
 }
 
+/* the kernel then clears and copies memory by bytes, which real processors do at full speed */
+static bool has_erms(void)
+{
+	unsigned int a, b = 0, c, d;
+
+	return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & (1U << 9));
+}
+
 static void read_cpu(struct hb_machine *m)
 {
 	FILE *f = fopen("/proc/cpuinfo", "re");
@@ -110,6 +118,7 @@ void hb_machine_read(struct hb_machine *m)
 	uname(&u);
 	snprintf(m->kernel, sizeof(m->kernel), "%.79s", u.release);
 	read_accel(m);
+	m->erms = has_erms();
 	read_cpu(m);
 	read_thp(m);
 	read_init_on_alloc(m);

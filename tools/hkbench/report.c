@@ -60,6 +60,10 @@ void hb_report_machine(FILE *out, const struct hb_machine *m)
 		"init_on_alloc %s, TSC %.0f MHz\n", m->kernel, m->accel, m->cpus,
 		m->cpu, (double)m->memory / (1 << 30), m->thp, m->init_on_alloc,
 		m->tsc_mhz);
+	if (!strcmp(m->accel, "TCG") && m->erms)
+		fprintf(out, "Memory is cleared byte by byte here, as on a processor "
+			"with ERMS, which emulated takes several times as long as "
+			"it should: EMULATE=max,-erms\n");
 }
 
 static void report_goals(FILE *out, const struct hb_book *b)
