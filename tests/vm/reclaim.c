@@ -309,6 +309,10 @@ TEST(slot_that_is_used_again_and_again_does_not_decay)
 	fill(slot_of(&a, 0), 7);
 	start = a.header->epoch;
 	for (i = 0; a.header->epoch - start < 15; i++) {
+		ASSERT_GT(6000, i) {
+			TH_LOG("epoch %u, from %u on; by the clock %ld",
+			       (uint32_t)a.header->epoch, start, sysfs("epoch"));
+		}
 		mark_idle(&a, 0);
 		usleep(10000);
 		ASSERT_TRUE(take_again(&a, 0, word_of(&a, 0))) {
