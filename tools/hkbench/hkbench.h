@@ -49,6 +49,19 @@ static inline uint64_t hb_tsc(void)
 	return (uint64_t)hi << 32 | lo;
 }
 
+/*
+ * The end of an operation that has written: its stores are made. Else what ends
+ * with stores that miss leaves the last of them, as many as the processor can hold
+ * back, to the time after it, while an allocator, with a locked instruction or
+ * stores of its own behind them, waits for room. A loop takes the same time with
+ * and without those: 64 operations timed as one differ by less than a hundredth,
+ * where single ones of 2 MiB, a byte in each page, differed by a quarter.
+ */
+static inline void hb_stores_made(void)
+{
+	__asm__ volatile("mfence" : : : "memory");
+}
+
 struct hb_samples {
 	uint64_t *v;
 	size_t n, room;

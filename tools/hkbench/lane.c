@@ -150,6 +150,8 @@ static int one_op(const struct hb_backend *be, struct hb_ctx *c,
 		return errno ? -errno : -ENOMEM;
 	hb_touch_block(p, c->size, touch);
 	be->put(c, p);
+	if (touch != HB_TOUCH_NONE)
+		hb_stores_made();
 	return 0;
 }
 

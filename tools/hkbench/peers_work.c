@@ -462,6 +462,7 @@ static bool one_turn(const struct peer_work *w, struct peer_shm *shm)
 	do {
 		start = hb_tsc();
 		good = w->op(w);
+		hb_stores_made();
 		shm->cycles[shm->n++] = hb_tsc() - start;
 	} while (good && shm->n < w->ops && hb_tsc() - begun < shm->turn_cycles);
 	return good;
