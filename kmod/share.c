@@ -201,7 +201,9 @@ bool hkr_share_adopt_locked(struct hkr_view *view, struct hkr_slot *slot)
 		return false;
 	hkr_share_detach(view, slot);
 	slot->lent = false;
-	hkr_slot_install_locked(view, slot->idx, slot, hkr_share_end(share));
+	hkr_slot_install_locked(view, slot->idx, slot, share->folio);
+	/* last: while nothing counts as shared, all memory counts as slots' */
+	hkr_share_end(share);
 	return true;
 }
 
