@@ -58,10 +58,11 @@ static size_t min(size_t a, size_t b)
  * struct part - what a batch is cut into: a whale, or two that share a slot
  * @nr: slots
  * @each: slots of a whale; two have one less than twice that
+ * @size: bytes of a whale
  * @half: HKM_LIVE_LOW where whales of this size may share their last slot, or 0
  */
 struct part {
-	size_t nr, each;
+	size_t nr, each, size;
 	uint32_t half;
 };
 
@@ -82,15 +83,15 @@ static void begin_part(const struct hkm_run *run, const struct part *part,
 	struct hkm_run low = *run;
 
 	if (whales_in(part) == 1) {
-		ptrs[0] = hkm_run_make_live(run, part->half);
+		ptrs[0] = hkm_run_make_live(run, part->half, part->size);
 		if (part->half)
 			hkm_pack_offer(high.first);
 		return;
 	}
 	low.nr = part->each;
 	hkm_pack_share(high.first);
-	ptrs[0] = hkm_run_make_live(&low, HKM_LIVE_LOW);
-	ptrs[1] = hkm_run_make_live(&high, HKM_LIVE_HIGH);
+	ptrs[0] = hkm_run_make_live(&low, HKM_LIVE_LOW, part->size);
+	ptrs[1] = hkm_run_make_live(&high, HKM_LIVE_HIGH, part->size);
 }
 
 /* @n parts out of a run that has that many, or a few slots more. */
@@ -225,11 +226,12 @@ static size_t alloc_whales(void **ptrs, size_t n, size_t size)
 	size_t nr = hkm_slots_for(size), got;
 	uint32_t half = hkm_pack_half(size, nr);
 	struct shape shape = {
-		.part = { { 2 * nr - 1, nr, half }, { nr, nr, half } },
+		.part = { { 2 * nr - 1, nr, size, half },
+			  { nr, nr, size, half } },
 		.first = half ? 0 : 1,
 	};
 
-	if (nr > HKM_RUN_SLOTS || !hkm_cache_is_divisible())
+	if (nr > HKM_WHALE_SLOTS || !hkm_cache_is_divisible())
 		return 0;
 	got = get_cached(ptrs, n, &shape);
 	if (got == n)

@@ -13,6 +13,7 @@
 #include "compiler.h"
 #include "env.h"
 #include "heap.h"
+#include "live.h"
 #include "low.h"
 #include "setup.h"
 #include "sites.h"
@@ -117,6 +118,8 @@ static always_inline void *memalign_whale(unsigned int site, size_t align,
 		flags |= HKM_WHALE_ANON;
 	if (align > HKM_SLOT_SIZE / 2)
 		flags |= HKM_WHALE_ALIGNED;
+	if (align > HKM_LINE)
+		flags |= HKM_WHALE_PLAIN;
 	do {
 		ptr = alloc_whale(site, size, flags);
 		if (unlikely(!ptr))

@@ -12,11 +12,13 @@
 #include "sys.h"
 
 uint32_t *hkm_live_numbers;
+uint32_t hkm_live_colours;
 
-int hkm_live_open(void)
+int hkm_live_open(bool coloured)
 {
 	uint32_t *table;
 
+	write_once(&hkm_live_colours, coloured ? HKM_LIVE_COLOUR : 0);
 	if (hkm_live_numbers)
 		return 0;
 	table = hkm_sys_table((hkm_window.size >> HKM_SLOT_SHIFT) *
@@ -28,11 +30,19 @@ int hkm_live_open(void)
 	return 0;
 }
 
+/* Could a whale begin there? */
+static bool may_begin_at(const void *ptr)
+{
+	size_t in_half = (uintptr_t)ptr % HKM_HALF_SLOT;
+
+	return in_half < HKM_COLOURS && in_half % HKM_LINE == 0;
+}
+
 /* A number that is live is that of a whale that begins elsewhere in the slot. */
 cold void hkm_live_wild(const void *ptr, uint32_t number, const char *who)
 {
 	hkm_message("%s%s(%p): %s", hkm_front.prefix, who, ptr,
-		    number & HKM_LIVE_FREED ? "double free" :
-					      "not the start of a block");
+		    number & HKM_LIVE_FREED && may_begin_at(ptr) ?
+			    "double free" : "not the start of a block");
 	abort();
 }

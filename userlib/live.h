@@ -3,6 +3,8 @@
 #define HKM_LIVE_H
 
 /*
+ * Live whales: where they begin, how long they are, and whose.
+ *
  * A live whale's length is kept in an array beside the window, one number for
  * each slot of which the one of the slot that the whale begins in counts: never
  * in the block, where an overrun of the program would reach it. The number says
@@ -11,6 +13,14 @@
  *
  * A whale may have half of a slot, at one of its ends (pack.c), and has at least one
  * slot beside it: so no two begin in one slot.
+ *
+ * Colours. Were all whales to begin with a page, then whatever a program looks at
+ * once a page would be in the same few sets of a processor's caches, which go by
+ * those bits of the address, and only so many blocks would fit as a set has lines.
+ * So a whale that leaves a page unused begins some cache lines later than it could;
+ * how many goes by its slot, so that a run that is used again is where it was. What
+ * was measured is in libhakmem(7). After the colours of slabs (Bonwick, "The Slab
+ * Allocator", 1994), and jemalloc's large blocks, which do the same within a page.
  */
 
 #include <stdbool.h>
@@ -28,24 +38,70 @@
 #define HKM_LIVE_LOW	(1U << 28)	/* its last slot is the lower half only */
 #define HKM_LIVE_HIGH	(1U << 27)	/* its first slot is the upper half only */
 #define HKM_LIVE_HALF	(HKM_LIVE_LOW | HKM_LIVE_HIGH)
-#define HKM_LIVE_SLOTS	HKM_RUN_SLOTS
+#define HKM_COLOUR_SHIFT 21
+#define HKM_LIVE_COLOUR (63U << HKM_COLOUR_SHIFT) /* lines that it begins later */
+#define HKM_LIVE_SLOTS	((1U << HKM_COLOUR_SHIFT) - 1)
+
+/* A block of more is no whale; a run of a tenth more has a number still. */
+#define HKM_WHALE_SLOTS ((size_t)1 << 20)
 
 #define HKM_HALF_SLOT (HKM_SLOT_SIZE / 2)
+#define HKM_LINE      ((size_t)64)
+#define HKM_COLOURS   ((size_t)4096)	/* bytes that they are spread over */
 
 extern uint32_t *hkm_live_numbers;
+extern uint32_t hkm_live_colours;	/* HKM_LIVE_COLOUR, or 0 where there are none */
 
-/* hkm_live_open - the array, once. 0 or -ENOMEM; under hkm_setup_lock */
-int hkm_live_open(void);
+/*
+ * hkm_live_open - the array, once, and whether there are colours from now on. 0 or
+ * -ENOMEM; under hkm_setup_lock
+ */
+int hkm_live_open(bool coloured);
 
 /* hkm_live_wild - @ptr, of which the number is @number, is no live whale: abort */
 __attribute__((noreturn)) void hkm_live_wild(const void *ptr, uint32_t number,
 					     const char *who);
 
-static inline size_t hkm_live_bytes(uint32_t number)
+/* hkm_live_colour - bytes */
+static inline size_t hkm_live_colour(uint32_t number)
+{
+	return (number & HKM_LIVE_COLOUR) / (1U << HKM_COLOUR_SHIFT) * HKM_LINE;
+}
+
+/* hkm_live_offset - of its first byte, in its first slot */
+static inline size_t hkm_live_offset(uint32_t number)
+{
+	return (number & HKM_LIVE_HIGH) / HKM_LIVE_HIGH * HKM_HALF_SLOT +
+	       hkm_live_colour(number);
+}
+
+/* hkm_live_room - bytes in its slots, or its part of them */
+static inline size_t hkm_live_room(uint32_t number)
 {
 	size_t bytes = (size_t)(number & HKM_LIVE_SLOTS) << HKM_SLOT_SHIFT;
 
 	return number & HKM_LIVE_HALF ? bytes - HKM_HALF_SLOT : bytes;
+}
+
+/* hkm_live_bytes - of these, what is behind its first */
+static inline size_t hkm_live_bytes(uint32_t number)
+{
+	return hkm_live_room(number) - hkm_live_colour(number);
+}
+
+/*
+ * hkm_live_choose - the colour of a whale of @size bytes that is to begin in slot
+ * @first, if there is room for one in what @number says
+ */
+static inline uint32_t hkm_live_choose(size_t first, uint32_t number,
+				       size_t size)
+{
+	/* Neither neighbours nor slots that are a power of two apart have the same. */
+	uint32_t fold = (uint32_t)(first ^ first >> 6 ^ first >> 12 ^ first >> 18);
+
+	if (hkm_live_room(number) - size < HKM_COLOURS)
+		return 0;
+	return fold << HKM_COLOUR_SHIFT & read_once(&hkm_live_colours);
 }
 
 /*
@@ -54,10 +110,8 @@ static inline size_t hkm_live_bytes(uint32_t number)
  */
 static inline void *hkm_live_begin(size_t first, uint32_t number)
 {
-	char *ptr = hkm_slot_address(first);
+	char *ptr = (char *)hkm_slot_address(first) + hkm_live_offset(number);
 
-	if (number & HKM_LIVE_HIGH)
-		ptr += HKM_HALF_SLOT;
 	write_once(&hkm_live_numbers[first], HKM_LIVE | number);
 	return hkm_checker_live(ptr, hkm_live_bytes(number));
 }
@@ -65,14 +119,10 @@ static inline void *hkm_live_begin(size_t first, uint32_t number)
 /* hkm_live_look_up - the number of a live whale; @who is named in a complaint */
 static inline uint32_t hkm_live_look_up(const void *ptr, const char *who)
 {
-	size_t in_slot = (uintptr_t)ptr % HKM_SLOT_SIZE;
-	uint32_t number;
+	uint32_t number = load_acquire(&hkm_live_numbers)[hkm_slot_number(ptr)];
 
-	if (unlikely(in_slot && in_slot != HKM_HALF_SLOT))
-		hkm_live_wild(ptr, 0, who);
-	number = load_acquire(&hkm_live_numbers)[hkm_slot_number(ptr)];
 	if (unlikely(!(number & HKM_LIVE) ||
-		     !!in_slot != !!(number & HKM_LIVE_HIGH)))
+		     (uintptr_t)ptr % HKM_SLOT_SIZE != hkm_live_offset(number)))
 		hkm_live_wild(ptr, number, who);
 	return number;
 }

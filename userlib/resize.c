@@ -76,21 +76,25 @@ static bool grow_here(void *ptr, size_t had, size_t nr)
 /* To other addresses, without copying. */
 static void *move(void *ptr, uint32_t old, size_t nr)
 {
-	size_t had = old & HKM_LIVE_SLOTS;
-	struct hkm_backend *be = hkm_source_of(hkm_slot_number(ptr));
-	void *to;
+	size_t had = old & HKM_LIVE_SLOTS, first = hkm_slot_number(ptr);
+	struct hkm_backend *be = hkm_source_of(first);
+	uint32_t number = with_slots(old, nr);
+	void *from = hkm_slot_address(first), *to;
+	char *now;
 
 	/* The move gives the slots away; they may be live again before it returns. */
 	hkm_live_change(ptr, HKM_LIVE_FREED, who);
-	hkm_checker_freed(ptr, had << HKM_SLOT_SHIFT);
-	if (be->ops->move(be, ptr, had, nr, &to)) {
-		to = ptr;
+	hkm_checker_freed(ptr, hkm_live_bytes(old));
+	if (be->ops->move(be, from, had, nr, &to)) {
+		to = from;
+		number = old;
 		nr = had;
 	}
 	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
-	write_once(&hkm_live_numbers[hkm_slot_number(to)], with_slots(old, nr));
-	hkm_checker_moved(to, had << HKM_SLOT_SHIFT, nr << HKM_SLOT_SHIFT);
-	return nr > had ? to : NULL;
+	write_once(&hkm_live_numbers[hkm_slot_number(to)], number);
+	now = (char *)to + hkm_live_offset(number);
+	hkm_checker_moved(now, hkm_live_bytes(old), hkm_live_bytes(number));
+	return nr > had ? now : NULL;
 }
 
 static void *resize_whole(void *ptr, uint32_t old, size_t nr)
@@ -134,7 +138,7 @@ static void *resize_low(void *ptr, uint32_t old, size_t size)
 	size_t had = old & HKM_LIVE_SLOTS, nr = hkm_slots_for(size);
 	uint32_t whole = old & ~HKM_LIVE_LOW;
 
-	if (nr == had && size <= hkm_live_bytes(old))
+	if (nr == had && size <= hkm_live_room(old))
 		return ptr;
 	if (hkm_pack_withdraw(hkm_slot_number(ptr) + had - 1)) {
 		settle(ptr, old, whole);
@@ -142,7 +146,7 @@ static void *resize_low(void *ptr, uint32_t old, size_t size)
 	}
 	if (nr + 1 < had)
 		return shrink_low(ptr, old, nr);
-	return size <= hkm_live_bytes(old) ? ptr : NULL;
+	return size <= hkm_live_room(old) ? ptr : NULL;
 }
 
 /* What is behind its first slot is its own; one of those stays (live.h). */
@@ -165,7 +169,9 @@ void *hkm_whale_resize(void *ptr, size_t size)
 {
 	uint32_t old = hkm_live_look_up(ptr, who);
 
-	if (hkm_slots_for(size) >= HKM_LIVE_SLOTS)
+	/* The whale keeps its colour, and so from here on @size is of room. */
+	size += hkm_live_colour(old);
+	if (hkm_slots_for(size) > HKM_WHALE_SLOTS)
 		return NULL;
 	if (old & HKM_LIVE_LOW)
 		return resize_low(ptr, old, size);

@@ -34,10 +34,10 @@ void hkm_run_put_back(const struct hkm_run *run);
 bool hkm_run_may_be_idle(size_t nr);
 
 /*
- * hkm_run_make_live - the program's; its address. @half: 0, or HKM_LIVE_LOW or _HIGH;
- * a slot that is shared counts for the low one
+ * hkm_run_make_live - the program's, as a block of @size bytes; its address. @half: 0,
+ * or HKM_LIVE_LOW or _HIGH; a slot that is shared counts for the low one
  */
-void *hkm_run_make_live(const struct hkm_run *run, uint32_t half);
+void *hkm_run_make_live(const struct hkm_run *run, uint32_t half, size_t size);
 
 /* hkm_run_take_back - the program's no longer; aborts if it was not */
 struct hkm_run hkm_run_take_back(const void *ptr, const char *who);

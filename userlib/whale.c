@@ -153,16 +153,28 @@ static void make_idle(size_t first, size_t nr, unsigned int flags)
 
 /* ---- allocation ---------------------------------------------------------------- */
 
-/* @nr slots more are live than before. */
-static void *make_live(const struct hkm_run *run, uint32_t half, size_t nr)
+/* @nr slots more are live than before. @number: all that it is to say but the slots */
+static always_inline void *make_live(const struct hkm_run *run, uint32_t number,
+				     size_t nr)
 {
 	struct hkm_lane *lane = hkm_lane();
 
 	if (run->flags & HKM_RUN_PINNED)
-		half |= HKM_LIVE_PINNED;
+		number |= HKM_LIVE_PINNED;
 	hkm_lane_add(&lane->live, 1);
 	hkm_lane_add(&lane->live_slots, nr);
-	return hkm_live_begin(run->first, half | (uint32_t)run->nr);
+	return hkm_live_begin(run->first, number | (uint32_t)run->nr);
+}
+
+/* @half with the colour of a whale of @size bytes. */
+static always_inline uint32_t with_colour(const struct hkm_run *run,
+					  uint32_t half, size_t size,
+					  unsigned int flags)
+{
+	if (flags & HKM_WHALE_PLAIN)
+		return half;
+	return half | hkm_live_choose(run->first, half | (uint32_t)run->nr,
+				      size);
 }
 
 /* A cached run becomes the caller's, or turns out to be lost. */
@@ -188,24 +200,23 @@ static bool confirm(const struct hkm_run *run)
  * What is hot is cleared by hand. A large block is not hot: clearing it goes
  * through all of memory once more than the program will.
  */
-static cold void clear(size_t first, void *whale, size_t size)
+static cold void clear(size_t first, char *whale, size_t size)
 {
 	struct hkm_backend *be = hkm_source_of(first);
+	char *begin = hkm_slot_address(first);
 
 	if (size < read_once(&be->exchange_from) ||
-	    be->ops->fresh(be, whale, hkm_slots_for(size)))
+	    be->ops->fresh(be, begin,
+			   hkm_slots_for((size_t)(whale - begin) + size)))
 		memset(whale, 0, size);
 }
 
 /* Of a run that is live. */
-static void make_zero(const struct hkm_run *run, size_t size,
+static void make_zero(const struct hkm_run *run, void *whale, size_t size,
 		      unsigned int flags)
 {
-	void *whale;
-
 	if (likely(!(flags & HKM_WHALE_ZERO)))
 		return;
-	whale = hkm_slot_address(run->first);
 	if (!(run->flags & HKM_RUN_ZERO))
 		clear(run->first, whale, size);
 	hkm_checker_zeroed(whale, size);
@@ -218,9 +229,10 @@ static void make_zero(const struct hkm_run *run, size_t size,
 static void *begin(const struct hkm_run *run, size_t size, unsigned int flags)
 {
 	uint32_t half = hkm_pack_half(size, run->nr);
-	void *whale = make_live(run, half, run->nr);
+	uint32_t number = with_colour(run, half, size, flags);
+	void *whale = make_live(run, number, run->nr);
 
-	make_zero(run, size, flags);
+	make_zero(run, whale, size, flags);
 	if (half)
 		hkm_pack_offer(run->first + run->nr - 1);
 	return whale;
@@ -230,7 +242,8 @@ static void *begin(const struct hkm_run *run, size_t size, unsigned int flags)
 static cold void *begin_shared(const struct hkm_run *run, uint32_t half,
 			       size_t size, unsigned int flags)
 {
-	void *whale = make_live(run, half, run->nr - 1);
+	uint32_t number = with_colour(run, half, size, flags);
+	void *whale = make_live(run, number, run->nr - 1);
 
 	if (flags & HKM_WHALE_ZERO)
 		hkm_checker_zeroed(memset(whale, 0, size), size);
@@ -355,7 +368,7 @@ void *hkm_whale_alloc(size_t size, unsigned int flags)
 	size_t nr = hkm_slots_for(size);
 	void *whale;
 
-	if (unlikely(nr > HKM_RUN_SLOTS))
+	if (unlikely(nr > HKM_WHALE_SLOTS))
 		return NULL;
 	whale = alloc_cached(nr, size, flags);
 	return likely(whale) ? whale : alloc_missed(0, nr, size, flags);
@@ -367,7 +380,7 @@ cold void *hkm_whale_alloc_for(unsigned int site, size_t size,
 	size_t nr = hkm_slots_for(size);
 	void *whale;
 
-	if (nr > HKM_RUN_SLOTS)
+	if (nr > HKM_WHALE_SLOTS)
 		return NULL;
 	whale = alloc_cached_of(site, nr, size, flags);
 	if (!whale)
@@ -440,9 +453,10 @@ void hkm_run_put_back(const struct hkm_run *run)
 		evict(run);
 }
 
-void *hkm_run_make_live(const struct hkm_run *run, uint32_t half)
+void *hkm_run_make_live(const struct hkm_run *run, uint32_t half, size_t size)
 {
-	return make_live(run, half, run->nr - (half == HKM_LIVE_HIGH));
+	return make_live(run, with_colour(run, half, size, 0),
+			 run->nr - (half == HKM_LIVE_HIGH));
 }
 
 struct hkm_run hkm_run_take_back(const void *ptr, const char *who)
@@ -498,7 +512,8 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	err = hkm_source_open(cfg);
 	if (err)
 		return err;
-	err = hkm_live_open();
+	err = hkm_live_open(!cache.whole &&
+			    hkm_env_flag_or(HAKMEM_COLOUR, true));
 	if (!err)
 		err = hkm_sites_open(cfg->sites);
 	if (!err)

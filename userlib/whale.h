@@ -34,6 +34,7 @@ bool hkm_whale_is_kept(void);
 #define HKM_WHALE_ZERO	(1U << 0)	/* reads as zeroes */
 #define HKM_WHALE_ANON	(1U << 1)	/* of anonymous memory */
 #define HKM_WHALE_ALIGNED (1U << 2)	/* to a slot; otherwise half a slot will do */
+#define HKM_WHALE_PLAIN	(1U << 3)	/* without a colour (live.h) */
 
 /* hkm_whale_alloc - at least @size bytes, or NULL */
 void *hkm_whale_alloc(size_t size, unsigned int flags);

@@ -232,7 +232,7 @@ static void what_is_left_of_a_run_is_idle(void)
 	hkm_free(hkm_malloc(21 * SLOT));
 	check_int(hkm_alloc_batch(block + 10, 2, 10 * SLOT), 2);
 	check_int(stats().live_bytes, 41 * SLOT);
-	check_int(hkm_malloc_usable_size(block[11]), 11 * SLOT);
+	check_int(room_of(block[11]), 11 * SLOT);
 }
 
 static void frees_are_sorted_and_joined(void)

@@ -8,6 +8,7 @@ NATIVE_PROGS :=		\
 	batch_test		\
 	capacity_test		\
 	checker_test		\
+	colour_test		\
 	elo_test		\
 	family_test		\
 	fit_test		\

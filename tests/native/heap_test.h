@@ -4,10 +4,13 @@
 
 #include <sys/resource.h>
 
+#include <malloc.h>
+
 #include "backend.h"
 #include "fakedev.h"
 #include "sys.h"
 #include "tap.h"
+#include "window.h"
 
 #define SLOT HKM_SLOT_SIZE
 
@@ -19,10 +22,22 @@ static inline struct hkm_heap_stats stats(void)
 	return st;
 }
 
-/* one that shares its first slot begins in the middle of it; libc has a header in front */
+/* how many bytes later than it could a whale begins */
+static inline size_t colour_of(const void *p)
+{
+	return (uintptr_t)p % (SLOT / 2);
+}
+
+/* one that shares its first slot begins in the middle of it */
 static inline bool is_whale(const void *p)
 {
-	return p && !((uintptr_t)p % (SLOT / 2));
+	return hkm_window_has(p) && colour_of(p) < 4096 && !(colour_of(p) % 64);
+}
+
+/* its part of its slots: what it may use, and its colour */
+static inline size_t room_of(void *p)
+{
+	return colour_of(p) + hkm_malloc_usable_size(p);
 }
 
 /* a slow machine must not look like idleness */

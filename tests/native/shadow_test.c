@@ -97,8 +97,10 @@ static void set(struct block *b, void *p, size_t size)
 /* does somebody else's block end in the slot that @b begins in? */
 static bool shares_its_first(const struct block *b)
 {
+	char *half = b->p - colour_of(b->p);
+
 	for (struct block *o = blocks; o < blocks + BLOCKS; o++)
-		if (o->p && o->p + o->room == b->p && (uintptr_t)b->p % SLOT)
+		if (o->p && o->p + o->room == half && (uintptr_t)half % SLOT)
 			return true;
 	return false;
 }
