@@ -74,7 +74,6 @@ static void hkr_orphan_uncharge(struct folio *folio)
 
 	trace_hkr_orphan(folio_pfn(folio), user->uid, true);
 	folio->private = NULL;
-	atomic_long_dec(&hkr_nr_orphans);
 	hkr_uncharge_orphan(user);
 }
 
@@ -101,6 +100,8 @@ unsigned long hkr_orphans_retry(void)
 		list_del_init(&folio->lru);
 		hkr_orphan_uncharge(folio);
 		hkr_pool_give(folio);
+		/* last: where none is left, all that they held is free */
+		atomic_long_dec(&hkr_nr_orphans);
 	}
 	return atomic_long_read(&hkr_nr_orphans);
 }
@@ -116,6 +117,7 @@ void hkr_orphans_exit(void)
 		list_del_init(&folio->lru);
 		hkr_orphan_uncharge(folio);
 		hkr_folio_leave(folio);
+		atomic_long_dec(&hkr_nr_orphans);
 	}
 }
 

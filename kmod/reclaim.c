@@ -187,6 +187,8 @@ static void hkr_tick(struct work_struct *work)
 	 * last tick for a while must find it there.
 	 */
 	bool zeroing = hkr_zero_pending();
+	/* and of what goes while we look, the next sample will say so */
+	bool held = hkr_shares() || atomic_long_read(&hkr_resident);
 
 	orphans = hkr_orphans_retry();
 	idle = hkr_tick_shared();
@@ -198,7 +200,7 @@ static void hkr_tick(struct work_struct *work)
 		hkr_tick_epochs = 1;
 	else
 		hkr_tick_epochs = min(2 * hkr_tick_epochs, HKR_TICK_REST);
-	if (orphans || zeroing || hkr_shares() ||
+	if (held || orphans || zeroing || hkr_shares() ||
 	    atomic_long_read(&hkr_resident))
 		schedule_delayed_work(&hkr_tick_work, hkr_tick_epochs *
 				      msecs_to_jiffies(HKR_EPOCH_MS));

@@ -66,6 +66,14 @@ static unsigned long hkr_dirty(void)
 	return dirty;
 }
 
+/* shares first: what is adopted meanwhile is counted twice rather than not at all */
+static unsigned long hkr_slots_resident(void)
+{
+	unsigned long shares = hkr_shares();
+
+	return shares + atomic_long_read(&hkr_resident);
+}
+
 #define HKR_ATTR(name, value)						\
 static ssize_t name##_show(struct device *dev,				\
 			   struct device_attribute *attr, char *buf)	\
@@ -79,7 +87,7 @@ HKR_ATTR(clean, hkr_clean());
 HKR_ATTR(dirty, hkr_dirty());
 HKR_ATTR(pool_depth, hkr_clean() + hkr_dirty());
 /* slots that hold memory, and those that were idle at the last tick */
-HKR_ATTR(resident, atomic_long_read(&hkr_resident) + hkr_shares());
+HKR_ATTR(resident, hkr_slots_resident());
 /* memory that slots of several processes share since a fork, counted once */
 HKR_ATTR(shared, hkr_shares());
 HKR_ATTR(idle, hkr_idle_seen());

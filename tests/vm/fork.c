@@ -65,15 +65,6 @@ static bool shared_becomes(struct arena *a, uint64_t nr)
 	return i < 2000;
 }
 
-/*
- * The same for all arenas. Until nothing is shared any more, memory moves from one
- * count to the other, and their sum may be read in between.
- */
-static bool all_are_somebodys(long nr)
-{
-	return sysfs_becomes("shared", 0) && sysfs("resident") == nr;
-}
-
 /* fork() with a pipe each way, for steps that take turns */
 struct kid {
 	pid_t pid;
@@ -203,7 +194,7 @@ TEST_F(fork, nothing_is_doubled_before_a_touch_and_the_last_one_keeps)
 	for (i = 0; i < NR; i++)
 		EXPECT_EQ(0, touch(slot_of(a, i), false));
 	EXPECT_EQ(NR, stats_of(a).copied);
-	EXPECT_EQ(before + NR, sysfs("resident"));
+	EXPECT_TRUE(resident_unshared(before + NR));
 	EXPECT_EQ(charged + NR, stats_of(a).user_charged);
 	EXPECT_TRUE(as_filled(a, 0, NR));
 	for (i = 0; i < NR; i++)
@@ -295,7 +286,7 @@ TEST_F(fork, child_outlives_its_parents_arena)
 	close(sock[1]);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	arena_close(a);
-	EXPECT_TRUE(all_are_somebodys(NR));
+	EXPECT_TRUE(resident_unshared(NR));
 	ASSERT_EQ(1, write(sock[0], "", 1));
 	ASSERT_EQ(1, read(sock[0], &c, 1));
 	EXPECT_EQ('y', c);
@@ -455,7 +446,7 @@ TEST_F(fork, what_is_idle_and_shared_frees_nothing_but_is_let_go)
 	EXPECT_TRUE(shared_becomes(a, 0));
 	for (i = 0; i < NR; i++)
 		EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, i));
-	EXPECT_TRUE(all_are_somebodys(NR));
+	EXPECT_TRUE(resident_unshared(NR));
 	ASSERT_TRUE(kid_go(&k));
 	EXPECT_EQ(0, kid_end(&k));
 	EXPECT_EQ(0, sysfs("resident"));

@@ -389,6 +389,32 @@ static HKR_UNUSED bool sysfs_becomes(const char *name, long value)
 }
 
 /*
+ * Is so much resident once nothing is shared any more? Until then memory moves from
+ * the one count to the other, and their sum may be read in between.
+ */
+static HKR_UNUSED bool resident_unshared(long nr)
+{
+	return sysfs_becomes("shared", 0) && sysfs("resident") == nr;
+}
+
+/*
+ * No folio is in anybody's hand: each is in a slot or in the pool, and none is an
+ * orphan. "dirty" 0 does not say so: what is being cleared is on no list.
+ */
+static HKR_UNUSED bool all_in_place(void)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (sysfs("live_folios") + sysfs("single_slots") ==
+		    sysfs("resident") + sysfs("pool_depth"))
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/*
  * With no owner left, every folio is back in the pool; and the last sample of
  * what is idle says so, which else the next test would take for its own.
  */
