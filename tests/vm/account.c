@@ -149,13 +149,13 @@ TEST_F(account, idle_memory_is_available)
 	set_idle(a, 0, NR);
 	EXPECT_EQ(NR, stats_of(a).idle);
 	EXPECT_TRUE(reported_becomes(NR));
-	EXPECT_EQ(NR, sysfs("idle"));
+	EXPECT_TRUE(sampled(NR));
 	/* the kernel keeps a little back, and is at work itself */
 	EXPECT_GE(grew(busy), NR - 8);
 	EXPECT_LE(grew(busy), NR + 4);
 	set_busy(a, 40, NR);
 	EXPECT_TRUE(reported_becomes(40));
-	EXPECT_EQ(40, sysfs("idle"));
+	EXPECT_TRUE(sampled(40));
 	EXPECT_LE(grew(busy), 40 + 4);
 	/* what is given back is free, and no longer idle */
 	EXPECT_EQ(40, trim(a, 0, 0));
@@ -292,11 +292,27 @@ TEST_F(account, scribbling_does_not_move_it_beyond_resident_less_pinned)
 #define NR_FREE		40
 
 /* pages that others use cost 2 MiB each: not available, and not in the way */
+/* slots from @first on without memory, of all that have some; -1: it does not settle */
+static int lost_of(struct arena *a, int first, int nr)
+{
+	int round, i, lost;
+
+	/* the machine may still be taking one */
+	for (round = 0; round < 200; round++) {
+		for (i = 0, lost = 0; i < nr; i++)
+			lost += word_state(a, first + i) == HKR_WORD_EMPTY;
+		if (stats_of(a).resident == (uint64_t)(first + nr - lost))
+			return lost;
+		usleep(10000);
+	}
+	return -1;
+}
+
 TEST_F(account, pinned_slots_fool_nobody_and_stop_nobody)
 {
 	struct arena *a = &self->a;
 	long busy, may_need;
-	int i, lost = 0;
+	int i, lost;
 
 	ASSERT_EQ(0, handout_at(a, 0, NR_PINNED + NR_FREE, COMMIT));
 	ASSERT_TRUE(pin_all(a, 0, NR_PINNED, self->pipe));
@@ -313,10 +329,8 @@ TEST_F(account, pinned_slots_fool_nobody_and_stop_nobody)
 	may_need = mem_available_kb() - 24 * 1024;
 	ASSERT_GT(may_need, proc_value("/proc/meminfo", "MemFree"));
 	EXPECT_EQ(0, in_child(need, (void *)(may_need << 10)));
-	for (i = 0; i < NR_FREE; i++)
-		lost += word_state(a, NR_PINNED + i) == HKR_WORD_EMPTY;
+	lost = lost_of(a, NR_PINNED, NR_FREE);
 	EXPECT_GT(lost, 0);
-	EXPECT_EQ(NR_PINNED + NR_FREE - lost, stats_of(a).resident);
 	for (i = 0; i < NR_PINNED; i++) {
 		ASSERT_EQ(HKR_WORD_IDLE, word_state(a, i));
 		ASSERT_EQ(i, *(long *)slot_of(a, i));

@@ -445,7 +445,7 @@ TEST_F(fork, what_is_idle_and_shared_frees_nothing_but_is_let_go)
 	/* although this arena's decay is never */
 	EXPECT_TRUE(shared_becomes(a, 0));
 	for (i = 0; i < NR; i++)
-		EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, i));
+		EXPECT_TRUE(word_becomes(a, i, HKR_WORD_EMPTY));
 	EXPECT_TRUE(resident_unshared(NR));
 	ASSERT_TRUE(kid_go(&k));
 	EXPECT_EQ(0, kid_end(&k));

@@ -388,6 +388,17 @@ static HKR_UNUSED bool sysfs_becomes(const char *name, long value)
 	return i < 400;
 }
 
+/* a slot's memory is counted as gone just before its word says so */
+static HKR_UNUSED bool word_becomes(struct arena *a, uint64_t idx,
+				    uint64_t state)
+{
+	int i;
+
+	for (i = 0; i < 2000 && word_state(a, idx) != state; i++)
+		usleep(10000);
+	return i < 2000;
+}
+
 /*
  * Is so much resident once nothing is shared any more? Until then memory moves from
  * the one count to the other, and their sum may be read in between.

@@ -117,16 +117,23 @@ TEST_F(arena, trim_by_age_leaves_the_younger)
 {
 	struct arena *a = &self->a;
 	uint32_t ms = a->header->epoch_ms;
+	long stamp, old;
 
 	mark_idle(a, 2);
 	mark_idle(a, 3);
 	wait_epochs(a, 6);
-	mark_idle(a, 0);
+	stamp = sysfs("epoch");
+	mark_idle_at(a, 0, stamp);
 	EXPECT_EQ(0, trim(a, 3600000, 0));
 	EXPECT_EQ(0, trim(a, ~0ULL, 0));
-	EXPECT_EQ(2, trim(a, 4 * ms, 0));
+	old = trim(a, 4 * ms, 0);
+	EXPECT_LE(2, old);
 	EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, 2));
 	EXPECT_EQ(HKR_WORD_EMPTY, word_state(a, 3));
+	/* on a machine that stood still the younger one is old by now */
+	if (sysfs("epoch") - stamp >= 4)
+		return;
+	EXPECT_EQ(2, old);
 	EXPECT_EQ(HKR_WORD_IDLE, word_state(a, 0));
 	EXPECT_EQ(1, trim(a, 0, 100));
 }

@@ -98,19 +98,23 @@ TEST_F(group, is_charged_for_a_limit_anywhere_above_it)
 TEST_F(group, limit_holds_and_nobody_is_killed)
 {
 	struct arena *a = &self->a;
+	long n = 0, last = 0, before = 0;
 	struct hkr_stats st;
-	long n = 0;
 
 	ASSERT_EQ(0, group_make(G, 64));
 	ASSERT_EQ(0, group_enter(G));
 	ASSERT_EQ(1, charged_arena(a));
-	while (handout(a, 1, COMMIT) >= 0) {
+	/* a refusal may leave room: what other processors had stocked comes back */
+	while (last != -ENOMEM || before != -ENOMEM) {
+		before = last;
+		last = handout(a, 1, COMMIT);
+		if (last < 0)
+			continue;
 		memset(slot_of(a, n++), 1, SLOT);
+		ASSERT_GE(32, n);
 		EXPECT_LE(group_read(G, "memory.current", NULL), 64L * MIB);
 	}
-	EXPECT_EQ(-ENOMEM, handout(a, 1, COMMIT));
 	EXPECT_GE(n, 25);
-	EXPECT_LE(n, 32);
 	EXPECT_EQ(n, sysfs("charged_folios"));
 	st = stats_of(a);
 	EXPECT_EQ(n, st.resident);
@@ -336,7 +340,7 @@ TEST_F(group, pinned_folio_stays_charged_until_it_is_free)
 	close(p[0]);
 	close(p[1]);
 	EXPECT_TRUE(sysfs_becomes("orphans", 0));
-	EXPECT_EQ(0, sysfs("charged_folios"));
+	EXPECT_TRUE(sysfs_becomes("charged_folios", 0));
 }
 
 TEST_HARNESS_MAIN

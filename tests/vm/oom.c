@@ -128,6 +128,8 @@ TEST_F(owner, is_left_alone_after_a_few_calls_in_a_row)
 	}
 	mark_idle(a, ROUNDS);
 	ASSERT_TRUE(call_oom_killer());
+	if (now() - last > QUIET_S / 2)
+		SKIP(return, "too slow a machine for a row of calls");
 	EXPECT_EQ(ROUNDS, taken());
 	EXPECT_EQ(HKR_WORD_IDLE, word_state(a, ROUNDS));
 	EXPECT_EQ(ROUNDS + 1, *(long *)slot_of(a, ROUNDS));

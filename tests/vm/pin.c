@@ -82,7 +82,8 @@ TEST_F(pinned, slot_that_is_dropped_becomes_an_orphan)
 	EXPECT_EQ(2, stats_of(a).user_charged);
 
 	/* from now on it is anybody's, but zeroed */
-	usleep(100000);
+	EXPECT_TRUE(sysfs_becomes("dirty", 0));
+	EXPECT_TRUE(all_in_place());
 	EXPECT_EQ(1, next_owner_meets(self->pfn));
 }
 

@@ -123,6 +123,7 @@ TEST_F(use, outlives_a_drop)
 	EXPECT_TRUE(filled(a->base, 7));
 	/* from now on it is anybody's, but zeroed */
 	EXPECT_TRUE(sysfs_becomes("dirty", 0));
+	EXPECT_TRUE(all_in_place());
 	EXPECT_EQ(1, next_owner_meets(self->pfn));
 }
 

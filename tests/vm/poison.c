@@ -106,7 +106,7 @@ TEST_F(poisoned, folio_is_given_up)
 	case BY_DECAY:
 		mark_idle(a, 0);
 		ASSERT_TRUE(sysfs_becomes("resident", 1));
-		ASSERT_EQ(HKR_WORD_EMPTY, word_state(a, 0));
+		ASSERT_TRUE(word_becomes(a, 0, HKR_WORD_EMPTY));
 		break;
 	case BY_MUNMAP:
 		arena_close(a);

@@ -63,6 +63,8 @@ TEST_F(scan, frees_no_more_than_was_asked_and_looks_at_twice_as_many)
 	for (i = NR + 1; i < NR + 40; i += 2)
 		mark_idle(a, i);
 	ASSERT_EQ(0, recycle(a, DROP, NR + 40, 24));
+	/* what is just being zeroed cannot be had */
+	ASSERT_TRUE(all_in_place());
 	for (want = 1; want < 12; want++) {
 		ASSERT_EQ(0, shrink(want, &s));
 		EXPECT_LE(s.freed, want);
@@ -165,9 +167,9 @@ static bool start_flippers(pid_t *pid)
 	close(ready[0]);
 	close(ready[1]);
 	/* the tick has seen them, at least once */
-	for (i = 0; i < 2000 && sysfs("idle") < NR_FLIP; i++)
+	for (i = 0; i < 20000 && sysfs("idle") < NR_FLIP; i++)
 		usleep(1000);
-	return i < 2000;
+	return i < 20000;
 }
 
 static void stop_flippers(const pid_t *pid)
@@ -350,7 +352,11 @@ static int flushes(struct arena *a, int step)
 	if (n)
 		return -4;
 	n = trace_each("tlb_flush", "", NULL, NULL);
-	/* one that somebody else looked at just then is left for the next call */
+	/* one that somebody else looked at just then is left by this call */
+	for (i = 0; i < 8; i++)
+		if (word_state(a, NR + i * step) != HKR_WORD_EMPTY &&
+		    recycle(a, DROP, NR + i * step, 1))
+			return -5;
 	return s.freed == 8 ? n : 0;
 }
 
@@ -475,6 +481,17 @@ static unsigned int to_next_tick(struct arena *a)
 	return a->header->epoch - epoch;
 }
 
+/* the same of a tick that comes, however late */
+static unsigned int to_some_tick(struct arena *a)
+{
+	unsigned int epochs = 0;
+	int i;
+
+	for (i = 0; i < 10 && !epochs; i++)
+		epochs = to_next_tick(a);
+	return epochs;
+}
+
 static bool tick_rests(struct arena *a)
 {
 	int i;
@@ -495,7 +512,7 @@ TEST_F(scan, tick_rests_where_nothing_is_idle_and_ends_where_there_is_nothing)
 		ASSERT_TRUE(tick_rests(a));
 		/* a busy machine makes it later, never earlier */
 		for (i = 0; i < 3; i++)
-			EXPECT_LE(REST, to_next_tick(a));
+			EXPECT_LE(REST, to_some_tick(a));
 		mark_idle(a, 0);
 		for (i = 0; i < 50 && to_next_tick(a) >= REST; i++)
 			;
@@ -509,7 +526,7 @@ TEST_F(scan, tick_rests_where_nothing_is_idle_and_ends_where_there_is_nothing)
 	EXPECT_EQ(0, sysfs("resident"));
 	/* and begins again with the next memory */
 	ASSERT_EQ(0, handout_at(a, 0, 1, COMMIT));
-	EXPECT_NE(0, to_next_tick(a));
+	EXPECT_NE(0, to_some_tick(a));
 }
 
 TEST_HARNESS_MAIN
