@@ -27,24 +27,40 @@
 #include "backend.h"
 #include "checker.h"
 #include "lock.h"
+#include "moving.h"
 #include "sys.h"
 #include "window.h"
+
+/*
+ * Slots that may be mappings of their own because memory was moved to them. The
+ * kernel allows a process 65530 mappings, which the program needs, too.
+ */
+#define STRAYS 4096
+
+/* Is memory that is to serve elsewhere moved there, or given back for new? */
+enum moving { UNKNOWN, PAYS, LOSES };
 
 /**
  * struct anon - slots of a window
  * @be: first member; fixed after open
- * @lock: protects @used and @first_free
+ * @lock: protects @used, @first_free and the strays
  * @first_free: no slot below this one is free
+ * @nr_strays: bits that are set in @strays
  * @policy: atomic
+ * @moving: atomic
  * @flags: HKM_ANON_*; fixed after open
+ * @strays: a bit for each slot, behind those of @used
  * @used: a bit for each slot
  */
 struct anon {
 	struct hkm_backend be;
 	struct hkm_lock lock;
 	size_t first_free;
+	size_t nr_strays;
 	enum hkm_policy policy;
+	enum moving moving;
 	unsigned int flags;
+	uint64_t *strays;
 	uint64_t used[];
 };
 
@@ -60,7 +76,7 @@ static size_t words_for(size_t nr_slots)
 
 static size_t table_size(size_t nr_slots)
 {
-	return sizeof(struct anon) + words_for(nr_slots) * sizeof(uint64_t);
+	return sizeof(struct anon) + 2 * words_for(nr_slots) * sizeof(uint64_t);
 }
 
 /* ---- the bitmap ---------------------------------------------------------- */
@@ -99,6 +115,20 @@ static void mark(struct anon *a, size_t first, size_t nr, bool used)
 			a->used[first / 64] &= ~mask;
 		first += n;
 	}
+}
+
+/* How many of these have no bit yet; they have one now. Under the lock. */
+static size_t mark_strays(struct anon *a, size_t first, size_t nr)
+{
+	size_t new = 0;
+
+	for (size_t i = first; i < first + nr; i++) {
+		uint64_t bit = 1ULL << i % 64;
+
+		new += !(a->strays[i / 64] & bit);
+		a->strays[i / 64] |= bit;
+	}
+	return new;
 }
 
 static int take_slots(struct anon *a, size_t nr, size_t *first)
@@ -364,55 +394,6 @@ static int anon_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 	return err;
 }
 
-/*
- * Pages of one mapping, to where it is open. False: they are where they were, and @to
- * is open and empty.
- */
-static bool move_mapping(char *to, char *from, size_t size)
-{
-	if (!hkm_window_may_move())
-		return false;
-	if (!hkm_sys_mremap_away(from, size, to))
-		return true;
-	hkm_window_mend(to, size);
-	return false;
-}
-
-/* How much of a run is one mapping from its start on, by halves; 0: no slot is. */
-static size_t one_mapping(char *from, size_t size)
-{
-	size_t nr = size >> HKM_SLOT_SHIFT;
-
-	while (nr && !hkm_sys_is_one_mapping(from, nr << HKM_SLOT_SHIFT))
-		nr /= 2;
-	return nr << HKM_SLOT_SHIFT;
-}
-
-/*
- * A run is several mappings to the kernel where it has moved and grown before, or
- * the program has changed places in it (mprotect, madvise). Only one is moved at a
- * time, and never with a call that could fail because there are more (sys.h). What
- * cannot be moved is copied: @to is open, all of it.
- */
-static void move_pages(char *to, char *from, size_t size)
-{
-	size_t at, n;
-
-	if (one_mapping(from, size) == size && move_mapping(to, from, size))
-		return;
-	hkm_checker_used(from, size);
-	hkm_checker_used(to, size);
-	for (at = 0; at < size; at += n) {
-		n = one_mapping(from + at, size - at);
-		if (n && move_mapping(to + at, from + at, n))
-			continue;
-		if (!n)
-			n = HKM_SLOT_SIZE;
-		memcpy(to + at, from + at, n);
-	}
-	hkm_checker_unused(from, size);
-}
-
 /* Where memory is counted, a move counts it twice for a moment, and may then fail. */
 static int anon_move(struct hkm_backend *be, void *run, size_t nr_slots,
 		     size_t new_nr, void **new_run)
@@ -433,18 +414,64 @@ static int anon_move(struct hkm_backend *be, void *run, size_t nr_slots,
 		give_slots(a, first, new_nr);
 		return err;
 	}
-	move_pages(to, run, nr_slots << HKM_SLOT_SHIFT);
+	hkm_move_pages(to, run, nr_slots << HKM_SLOT_SHIFT);
 	*new_run = to;
 	anon_drop(be, run, nr_slots);
 	return 0;
 }
 
+/* Slots that were moved to may be mappings of their own from then on. */
+static bool may_stray(struct anon *a, const void *at, size_t nr)
+{
+	bool may;
+
+	hkm_lock(&a->lock);
+	may = a->nr_strays + nr <= STRAYS;
+	if (may)
+		a->nr_strays += mark_strays(a, slot_of(a, at), nr);
+	hkm_unlock(&a->lock);
+	return may;
+}
+
 /*
- * Small pages are moved. Huge ones go back to the kernel for new ones: a move
- * makes the kernel flush all of the TLB, after which the program pays for every
- * page that it has, which in a virtual machine is several times what one fault
- * and its zeroing cost; and each move leaves a mapping that merges with none.
- *
+ * Does moving pay? The first who has to know finds out, with the first slot of each
+ * run: then @from has no memory there any more, @to has some, and nothing is moved.
+ */
+static bool moves(struct anon *a, char *to, char *from)
+{
+	enum moving moving = read_once(&a->moving);
+
+	if (likely(moving != UNKNOWN))
+		return moving == PAYS;
+	if (!__atomic_compare_exchange_n(&a->moving, &moving, LOSES, false,
+					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		return false;
+	if (may_stray(a, from, 1) && !open_slots(a, to, 1) &&
+	    !hkm_sys_madvise_dontneed(from, HKM_SLOT_SIZE) &&
+	    hkm_moving_pays(to, from))
+		write_once(&a->moving, PAYS);
+	return false;
+}
+
+/* As many slots of a run as can be, from the first on; they are open and empty then. */
+static size_t move_slots(struct anon *a, char *to, char *from, size_t nr)
+{
+	size_t size = nr << HKM_SLOT_SHIFT, at = 0, n;
+
+	if (open_slots(a, to, nr) || !may_stray(a, to, nr))
+		return 0;
+	do {
+		n = hkm_one_mapping(from + at, size - at);
+		if (!n || !hkm_move_mapping(to + at, from + at, n))
+			break;
+		at += n;
+	} while (at < size);
+	if (at)
+		give_slots(a, slot_of(a, from), at >> HKM_SLOT_SHIFT);
+	return at >> HKM_SLOT_SHIFT;
+}
+
+/*
  * What moved pages leave stays open and empty: a commit that gets it reads
  * zeroes, and closing it would be a second call for each piece.
  */
@@ -452,17 +479,17 @@ static int anon_fill(struct hkm_backend *be, void *to, void *from,
 		     size_t nr_slots)
 {
 	struct anon *a = to_anon(be);
-	size_t size = nr_slots << HKM_SLOT_SHIFT;
+	size_t n = 0;
 
-	if (from && !(a->flags & HKM_ANON_THP) && a->flags & HKM_ANON_STAY &&
-	    !open_slots(a, to, nr_slots) && hkm_sys_is_one_mapping(from, size) &&
-	    move_mapping(to, from, size)) {
-		give_slots(a, slot_of(a, from), nr_slots);
+	if (from && a->flags & HKM_ANON_STAY && moves(a, to, from))
+		n = move_slots(a, to, from, nr_slots);
+	if (n == nr_slots)
 		return 0;
-	}
+	to = (char *)to + (n << HKM_SLOT_SHIFT);
 	if (from)
-		anon_drop(be, from, nr_slots);
-	return open_slots(a, to, nr_slots);
+		anon_drop(be, (char *)from + (n << HKM_SLOT_SHIFT),
+			  nr_slots - n);
+	return open_slots(a, to, nr_slots - n);
 }
 
 static void anon_evict(struct hkm_backend *be, void *run, size_t nr_slots)
@@ -513,6 +540,11 @@ int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
 	a->be.nr_slots = nr_slots;
 	a->policy = policy;
 	a->flags = flags;
+	a->strays = a->used + words_for(nr_slots);
+	if (flags & HKM_ANON_NO_MOVE)
+		a->moving = LOSES;
+	else if (flags & HKM_ANON_MOVE || !(flags & HKM_ANON_THP))
+		a->moving = PAYS;
 	hkm_lock_register(&a->lock);
 	*be = &a->be;
 	return 0;

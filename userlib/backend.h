@@ -100,6 +100,8 @@ int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
 #define HKM_ANON_NO_THP	(1U << 1)	/* MADV_NOHUGEPAGE */
 #define HKM_ANON_GUARD	(1U << 2)	/* a closed slot behind each run */
 #define HKM_ANON_STAY	(1U << 3)	/* what is closed stays the mapping it was */
+#define HKM_ANON_MOVE	(1U << 4)	/* idle memory is moved to where it is to serve */
+#define HKM_ANON_NO_MOVE (1U << 5)	/* or never; neither: where that costs less */
 
 /*
  * hkm_region_open - an arena of the device, mapped over the slots of a window

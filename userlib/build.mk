@@ -25,6 +25,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/lock.c		\
 	userlib/low.c		\
 	userlib/machine.c	\
+	userlib/moving.c	\
 	userlib/owner.c		\
 	userlib/pack.c		\
 	userlib/process_ring.c	\

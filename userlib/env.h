@@ -21,6 +21,7 @@
 	V(HAKMEM_GUARD)				\
 	V(HAKMEM_LIMIT)				\
 	V(HAKMEM_MODE)				\
+	V(HAKMEM_MOVE)				\
 	V(HAKMEM_NAME)				\
 	V(HAKMEM_PACK)				\
 	V(HAKMEM_POLICY)			\

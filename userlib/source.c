@@ -20,7 +20,7 @@
 struct hkm_backend *hkm_source_low, *hkm_source_high;
 size_t hkm_source_border;
 
-static const char *const thp_words[] = { "auto", "on", "off", NULL };
+static const char *const auto_on_off[] = { "auto", "on", "off", NULL };
 
 /* Atomic, each for itself. */
 static enum hkm_policy policy;	/* of the anonymous source when it is opened */
@@ -38,12 +38,16 @@ static void set_exchange(struct hkm_backend *be)
 static unsigned int anon_flags(void)
 {
 	unsigned int flags = hkm_env_flag(HAKMEM_GUARD) ? HKM_ANON_GUARD : 0;
+	static const unsigned int moving[] = {
+		0, HKM_ANON_MOVE, HKM_ANON_NO_MOVE,
+	};
 	int how = (int)read_once(&thp) - HKM_THP_AUTO;
 
 	if (how < 0)
-		how = hkm_env_choice(HAKMEM_THP, thp_words, 0);
+		how = hkm_env_choice(HAKMEM_THP, auto_on_off, 0);
 	if (!hkm_machine_learn().strict)
 		flags |= HKM_ANON_STAY;
+	flags |= moving[hkm_env_choice(HAKMEM_MOVE, auto_on_off, 0)];
 	switch (how) {
 	case 0:
 		return flags | (hkm_machine_learn().huge ? HKM_ANON_THP : 0);

@@ -23,7 +23,7 @@
 #include "whale.h"
 
 /* Memory beyond what was live at the most, as a part of that. */
-#define SLACK 32
+#define SLACK 64
 
 /* Atomic, each for itself. */
 static uint64_t peak;		/* slots, of live whales when one was missed */

@@ -13,12 +13,6 @@
 #define HAKMEM_DEBUG_TIMING 1
 #endif
 
-#if HAKMEM_DEBUG_TIMING
-
-extern int hkm_timing_on;
-
-void hkm_timing_add(enum hkm_timed what, uint64_t cycles);
-
 /*
  * The fences keep the measured code between the two readings: lfence waits for
  * everything before it, rdtscp too, and nothing after an lfence starts early.
@@ -51,6 +45,12 @@ static inline uint64_t hkm_timing_begin(void)
 
 #define hkm_timing_end hkm_timing_begin
 #endif
+
+#if HAKMEM_DEBUG_TIMING
+
+extern int hkm_timing_on;
+
+void hkm_timing_add(enum hkm_timed what, uint64_t cycles);
 
 /* HKM_TIMED - value of @expr; one predicted branch while timing is off */
 #define HKM_TIMED(what, expr) ({					\

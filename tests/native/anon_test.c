@@ -306,6 +306,44 @@ static void thp_is_only_advice(void)
 	check(all_bytes(run, 4 * SLOT, 0));
 }
 
+#define MOVED 5000
+
+static int nr_mappings(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	int c, n = 0;
+
+	while ((c = fgetc(f)) != EOF)
+		n += c == '\n';
+	fclose(f);
+	return n;
+}
+
+/* a slot that was moved to is a mapping of its own, of which a process may have so many */
+static void moves_leave_the_program_its_mappings(void)
+{
+	char *at, *from, *to;
+
+	check_int(hkm_window_reserve(2 * MOVED, &at), 0);
+	check_int(hkm_anon_open(at, 2 * MOVED, HKM_POLICY_KEEP,
+				HKM_ANON_STAY | HKM_ANON_NO_THP, &be), 0);
+	fake.enabled = true;
+	from = commit(MOVED);
+	to = commit(MOVED);
+	/* the other way round: no two that are neighbours may be one again */
+	for (size_t i = 0; i < MOVED; i++) {
+		char *slot = from + i * SLOT, *there = to + (MOVED - 1 - i) * SLOT;
+
+		*slot = 1;
+		check_int(be->ops->fill(be, there, slot, 1), 0);
+		check_int(*there, fake.mremaps > (int)i);
+		*there = 2;
+	}
+	check_int(fake.mremaps, 4096);
+	check(nr_mappings() < 2 * 4096 + 200);
+	check(all_bytes(from, SLOT, 0));
+}
+
 /* ---- fork ----------------------------------------------------------------- */
 
 #define HOLES 8000
@@ -373,6 +411,7 @@ static const struct tap_case cases[] = {
 	CASE(evict_gives_an_idle_run_back),
 	CASE(forked_child_can_commit),
 	CASE(thp_is_only_advice),
+	CASE(moves_leave_the_program_its_mappings),
 	CASE(close_gives_all_memory_back),
 };
 

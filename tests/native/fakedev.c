@@ -407,6 +407,8 @@ WRAP(int, hkm_sys_mremap_away, (void *addr, size_t size, void *to))
 	if (!fake.enabled)
 		return __real_hkm_sys_mremap_away(addr, size, to);
 	n = count(mremaps);
+	if (fake.slow_moves)
+		usleep(fake.slow_moves);
 	if (n >= 64 || !(fake.failing_moves >> n & 1))
 		return __real_hkm_sys_mremap_away(addr, size, to);
 	munmap(to, size);

@@ -28,6 +28,7 @@ struct fakedev {
 	bool misalign;		/* mmap() chooses addresses 4 KiB off 2 MiB */
 	bool refuse_move;	/* every slot is several mappings */
 	uint64_t failing_moves;	/* bit n: of mremap()s, number n fails, late */
+	unsigned int slow_moves;	/* microseconds */
 	void (*before_at)(void);	/* called as HANDOUT with AT arrives */
 	void (*after_move)(void);	/* called as RECYCLE with MOVE returns */
 	uint32_t abi_version;

@@ -10,13 +10,15 @@
 #include "window.h"
 
 /* in exchange for as much at the ends of those that were idle longest */
-static void exchange_for_the_oldest(const char *thp, bool moved)
+static void exchange_for_the_oldest(const char *thp, const char *move,
+				    bool moved)
 {
 	static const size_t slots[] = { 2, 3, 2, 4 };
 	char *p[4], *q, *r;
 
 	no_device();
 	setenv("HAKMEM_THP", thp, 1);
+	setenv("HAKMEM_MOVE", move, 1);
 	for (int i = 0; i < 4; i++) {
 		p[i] = hkm_malloc(slots[i] * SLOT);
 		memset(p[i], i + 1, slots[i] * SLOT);
@@ -40,14 +42,94 @@ static void exchange_for_the_oldest(const char *thp, bool moved)
 	check(all_bytes(r + 6 * SLOT, SLOT, moved ? 2 : 0));
 }
 
-static void huge_pages_are_exchanged_for_new_ones(void)
+static void huge_pages_are_exchanged_for_new_ones_if_told(void)
 {
-	exchange_for_the_oldest("on", false);
+	exchange_for_the_oldest("on", "off", false);
+	check_int(fake.mremaps, 0);
+}
+
+static void huge_pages_are_moved_if_told(void)
+{
+	exchange_for_the_oldest("on", "on", true);
+	check_int(fake.mremaps, 2);
 }
 
 static void small_pages_are_moved(void)
 {
-	exchange_for_the_oldest("off", true);
+	exchange_for_the_oldest("off", "auto", true);
+}
+
+static void small_pages_are_not_moved_if_told(void)
+{
+	exchange_for_the_oldest("off", "off", false);
+}
+
+/* @n times a run of three slots from three idle ones of one */
+static void exchange(int n)
+{
+	char *p;
+
+	for (int i = 0; i < n; i++) {
+		char *one[6];
+
+		for (int k = 0; k < 6; k++) {
+			one[k] = hkm_malloc(SLOT);
+			memset(one[k], 1, SLOT);
+		}
+		for (int k = 0; k < 6; k += 2)
+			hkm_free(one[k]);
+		p = hkm_malloc(3 * SLOT);
+		check(is_whale(p));
+		/* it holds what it is given, whatever was there */
+		memset(p, i + 2, 3 * SLOT);
+		for (int k = 1; k < 6; k += 2)
+			check(all_bytes(one[k], SLOT, 1));
+		check(all_bytes(p, 3 * SLOT, i + 2));
+		for (int k = 1; k < 6; k += 2)
+			hkm_free(one[k]);
+		hkm_free(p);
+		check_int(hkm_release_all(), 6 * SLOT);
+	}
+}
+
+/* what it costs is measured once, with one move there and one back */
+static void moves_that_cost_more_are_not_made(void)
+{
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	fake.slow_moves = 100000;
+	exchange(1);
+	check_int(fake.mremaps, 2);
+	exchange(3);
+	check_int(fake.mremaps, 2);
+}
+
+static void moves_that_cost_less_are(void)
+{
+	bool pays;
+
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	exchange(1);
+	/* whether they do is the machine's to say; the two that follow go by it */
+	pays = fake.mremaps == 2 + 2;
+	check(pays || fake.mremaps == 2);
+	exchange(3);
+	check_int(fake.mremaps, pays ? 2 + 2 + 9 : 2);
+	printf("# a move %s\n", pays ? "costs less" : "costs more");
+}
+
+/* a move that cannot be made is no reason to lose a block */
+static void moves_that_fail_are_not_made(void)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		no_device();
+		setenv("HAKMEM_THP", "on", 1);
+		fake.mremaps = 0;
+		fake.failing_moves = 1U << i;
+		hkm_shutdown();
+		exchange(2);
+	}
 }
 
 /* a process that has none is not told that it has */
@@ -55,7 +137,7 @@ static void a_process_without_huge_pages_moves_its_memory(void)
 {
 	check_int(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0), 0);
 	check(!hkm_machine_learn().huge);
-	exchange_for_the_oldest("auto", true);
+	exchange_for_the_oldest("auto", "auto", true);
 	check(!has_vm_flag(hkm_malloc(SLOT), "hg"));
 }
 
@@ -111,8 +193,13 @@ static void or_none_if_told(void)
 }
 
 static const struct tap_case cases[] = {
-	CASE(huge_pages_are_exchanged_for_new_ones),
+	CASE(huge_pages_are_exchanged_for_new_ones_if_told),
+	CASE(huge_pages_are_moved_if_told),
 	CASE(small_pages_are_moved),
+	CASE(small_pages_are_not_moved_if_told),
+	CASE(moves_that_cost_more_are_not_made),
+	CASE(moves_that_cost_less_are),
+	CASE(moves_that_fail_are_not_made),
 	CASE(a_process_without_huge_pages_moves_its_memory),
 	CASE(hints_follow_the_machine),
 	CASE(hints_by_environment),
