@@ -44,10 +44,10 @@ static void blocks_begin_at_many_lines(void)
 {
 	no_device();
 	/* slots side by side, and such as are a power of two apart */
-	check(nr_colours(ROOMY(2)) > N / 2);
+	check(nr_colours(ROOMY(2)) >= N / 2);
 	check(nr_colours(ROOMY(16)) > N / 2);
-	/* in halves of slots, too */
-	check(nr_colours(SLOT + 1) > N / 2);
+	/* in halves of slots, too: two have three */
+	check(nr_colours(SLOT + 1) >= N * 3 / 2 / 4);
 }
 
 static void without_room_there_is_no_colour(void)
