@@ -192,11 +192,12 @@ static void on_term(int sig)
 FIXTURE_SETUP(liar)
 {
 	stop = false;
+	/* the neighbour's: it may be told to end before it has run at all */
+	signal(SIGTERM, on_term);
 	self->neighbour = fork();
-	if (!self->neighbour) {
-		signal(SIGTERM, on_term);
+	if (!self->neighbour)
 		_exit(neighbour());
-	}
+	signal(SIGTERM, SIG_DFL);
 	ASSERT_EQ(0, arena_open(&self->a, NR_SLOTS));
 }
 
@@ -440,14 +441,14 @@ static int frees_and_reuses(uint64_t seed)
 	}
 }
 
-/* slots, once the pool has nothing; not all the time, so that the tick finds some */
+/* slots, beyond what the pool has; not all the time, so that the tick finds some */
 static void *taker(void *arg)
 {
 	volatile bool *fires = arg;
 	struct shrunk s;
 
 	while (!stop)
-		if (!*fires || shrink(8, &s))
+		if (!*fires || shrink(8 + sysfs("pool_depth"), &s))
 			usleep(1000);
 	return NULL;
 }

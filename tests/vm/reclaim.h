@@ -79,6 +79,48 @@ static HKR_UNUSED bool sampled(long idle)
 	return sysfs_becomes("idle", idle);
 }
 
+/* the same of one arena's slots; those that the machine has taken already count too */
+static HKR_UNUSED bool sampled_or_reclaimed(struct arena *a, long nr)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (sysfs("idle") + (long)stats_of(a).reclaimed >= nr)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* what is reclaimed is counted a little later than its word says so */
+static HKR_UNUSED bool reclaimed_becomes(struct arena *a, uint64_t nr)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (stats_of(a).reclaimed == nr)
+			return true;
+		usleep(10000);
+	}
+	return false;
+}
+
+/* Is a slot that was idle in use again? Else the machine was faster: it is EMPTY. */
+static HKR_UNUSED bool gets_again(struct arena *a, uint64_t idx)
+{
+	uint64_t seen = word_of(a, idx);
+
+	while (HKR_WORD_STATE(seen) != HKR_WORD_EMPTY) {
+		if (HKR_WORD_STATE(seen) == HKR_WORD_IDLE &&
+		    take_again(a, idx, seen))
+			return true;
+		/* on its way, or pinned and on its way back */
+		usleep(1000);
+		seen = word_of(a, idx);
+	}
+	return false;
+}
+
 /* the number behind a key, as in /proc/meminfo, vmstat or self/status */
 static HKR_UNUSED long proc_value(const char *path, const char *key)
 {
