@@ -27,12 +27,13 @@
 #include "backend.h"
 #include "checker.h"
 #include "lock.h"
+#include "machine.h"
 #include "moving.h"
 #include "sys.h"
 #include "window.h"
 
 /*
- * Slots that may be mappings of their own because memory was moved to them. The
+ * Slots that may be mappings of their own because idle memory was moved to them. The
  * kernel allows a process 65530 mappings, which the program needs, too.
  */
 #define STRAYS 4096
@@ -100,7 +101,7 @@ static size_t next_slot(const struct anon *a, size_t from, bool used)
 	return w * 64 + (size_t)__builtin_ctzll(word);
 }
 
-static void mark(struct anon *a, size_t first, size_t nr, bool used)
+static void mark_in(uint64_t *bits, size_t first, size_t nr, bool on)
 {
 	size_t end = first + nr;
 
@@ -109,25 +110,26 @@ static void mark(struct anon *a, size_t first, size_t nr, bool used)
 		size_t n = 64 - bit < end - first ? 64 - bit : end - first;
 		uint64_t mask = ~0ULL >> (64 - n) << bit;
 
-		if (used)
-			a->used[first / 64] |= mask;
+		if (on)
+			bits[first / 64] |= mask;
 		else
-			a->used[first / 64] &= ~mask;
+			bits[first / 64] &= ~mask;
 		first += n;
 	}
 }
 
-/* How many of these have no bit yet; they have one now. Under the lock. */
-static size_t mark_strays(struct anon *a, size_t first, size_t nr)
+static void mark(struct anon *a, size_t first, size_t nr, bool used)
+{
+	mark_in(a->used, first, nr, used);
+}
+
+/* How many of these were never moved to. Under the lock. */
+static size_t new_strays(const struct anon *a, size_t first, size_t nr)
 {
 	size_t new = 0;
 
-	for (size_t i = first; i < first + nr; i++) {
-		uint64_t bit = 1ULL << i % 64;
-
-		new += !(a->strays[i / 64] & bit);
-		a->strays[i / 64] |= bit;
-	}
+	for (size_t i = first; i < first + nr; i++)
+		new += !(a->strays[i / 64] >> i % 64 & 1);
 	return new;
 }
 
@@ -423,12 +425,16 @@ static int anon_move(struct hkm_backend *be, void *run, size_t nr_slots,
 /* Slots that were moved to may be mappings of their own from then on. */
 static bool may_stray(struct anon *a, const void *at, size_t nr)
 {
+	size_t first = slot_of(a, at), new;
 	bool may;
 
 	hkm_lock(&a->lock);
-	may = a->nr_strays + nr <= STRAYS;
-	if (may)
-		a->nr_strays += mark_strays(a, slot_of(a, at), nr);
+	new = new_strays(a, first, nr);
+	may = a->nr_strays + new <= STRAYS;
+	if (may && new) {
+		a->nr_strays += new;
+		mark_in(a->strays, first, nr, true);
+	}
 	hkm_unlock(&a->lock);
 	return may;
 }
@@ -446,19 +452,20 @@ static bool moves(struct anon *a, char *to, char *from)
 	if (!__atomic_compare_exchange_n(&a->moving, &moving, LOSES, false,
 					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;
-	if (may_stray(a, from, 1) && !open_slots(a, to, 1) &&
+	if (hkm_machine_learn().counter && may_stray(a, from, 1) &&
+	    !open_slots(a, to, 1) &&
 	    !hkm_sys_madvise_dontneed(from, HKM_SLOT_SIZE) &&
 	    hkm_moving_pays(to, from))
 		write_once(&a->moving, PAYS);
 	return false;
 }
 
-/* As many slots of a run as can be, from the first on; they are open and empty then. */
+/* As many slots of a run as can be, from the first on; they are nobody's then. */
 static size_t move_slots(struct anon *a, char *to, char *from, size_t nr)
 {
 	size_t size = nr << HKM_SLOT_SHIFT, at = 0, n;
 
-	if (open_slots(a, to, nr) || !may_stray(a, to, nr))
+	if (!may_stray(a, to, nr) || open_slots(a, to, nr))
 		return 0;
 	do {
 		n = hkm_one_mapping(from + at, size - at);
@@ -471,10 +478,6 @@ static size_t move_slots(struct anon *a, char *to, char *from, size_t nr)
 	return at >> HKM_SLOT_SHIFT;
 }
 
-/*
- * What moved pages leave stays open and empty: a commit that gets it reads
- * zeroes, and closing it would be a second call for each piece.
- */
 static int anon_fill(struct hkm_backend *be, void *to, void *from,
 		     size_t nr_slots)
 {
@@ -541,6 +544,7 @@ int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
 	a->policy = policy;
 	a->flags = flags;
 	a->strays = a->used + words_for(nr_slots);
+	/* else it is found out, or taken for more where it cannot be */
 	if (flags & HKM_ANON_NO_MOVE)
 		a->moving = LOSES;
 	else if (flags & HKM_ANON_MOVE || !(flags & HKM_ANON_THP))

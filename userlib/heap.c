@@ -70,8 +70,8 @@ static always_inline void *alloc_whale(unsigned int site, size_t size,
 }
 
 /*
- * A slot's alignment is promised for a whale's size, if it costs no block. It is not
- * what the program asked for: what it asks for is kept or fails.
+ * A slot's alignment has huge pages for what is no whale, if it costs no block. It is
+ * not what the program asked for: what it asks for is kept or fails.
  */
 static cold void *alloc_elsewhere(size_t size)
 {
@@ -248,13 +248,13 @@ static void *realloc_whale(void *old, size_t size, const void *caller)
 		return no_memory();
 	/* A block a little below the threshold may be back above it soon. */
 	if (size >= hkm_threshold_now() / 2) {
-		ptr = hkm_whale_resize(old, size);
+		ptr = hkm_whale_resize(old, size, true);
 		if (ptr)
 			return ptr;
 	}
 	ptr = alloc_any(size, caller);
 	if (!ptr)
-		return NULL;
+		return hkm_whale_resize(old, size, false);
 	memcpy(ptr, old, size < room ? size : room);
 	hkm_whale_free(old, "realloc");
 	return ptr;

@@ -17,7 +17,7 @@
  * Colours. Were all whales to begin with a page, then whatever a program looks at
  * once a page would be in the same few sets of a processor's caches, which go by
  * those bits of the address, and only so many blocks would fit as a set has lines.
- * So a whale that leaves a page unused begins some cache lines later than it could.
+ * So a whale that leaves a page of its part unused begins some lines later than it could.
  * How many goes by the area that its first slot is in: a page that serves again, in
  * a run that begins a little before or behind, has its lines where they were. Areas
  * of 8 MiB measured best of 2 to 32, and 64 colours better than 16 or 8 (libhakmem(7)
@@ -100,7 +100,7 @@ static inline uint32_t hkm_live_choose(size_t first, uint32_t number,
 				       size_t size)
 {
 	size_t area = first / HKM_AREA_SLOTS;
-	/* Neither neighbours nor areas that are a power of two apart have the same. */
+	/* Neighbours, and areas that are a power of two apart, mostly differ. */
 	uint32_t fold = (uint32_t)(area ^ area >> 6 ^ area >> 12 ^ area >> 18);
 
 	if (hkm_live_room(number) - size < HKM_COLOURS)
@@ -117,6 +117,8 @@ static inline void *hkm_live_begin(size_t first, uint32_t number)
 	char *ptr = (char *)hkm_slot_address(first) + hkm_live_offset(number);
 
 	write_once(&hkm_live_numbers[first], HKM_LIVE | number);
+	hkm_checker_unused(ptr - hkm_live_colour(number),
+			   hkm_live_colour(number));
 	return hkm_checker_live(ptr, hkm_live_bytes(number));
 }
 

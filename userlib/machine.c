@@ -129,6 +129,7 @@ struct hkm_machine hkm_machine_learn(void)
 		m.memory = m.ram;
 	m.huge = has_huge_pages();
 	m.strict = is_strict();
+	m.counter = hkm_sys_counter_is_readable();
 	if (__atomic_compare_exchange_n(&state, &unknown, BEING_WRITTEN, false,
 					__ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
 		machine = m;

@@ -14,6 +14,7 @@
  * @huge: huge pages of 2 MiB can be had by asking for them
  * @strict: what is writable is counted against a limit (vm.overcommit_memory=2, or
  *	RLIMIT_DATA)
+ * @counter: the time-stamp counter may be read, without a call
  */
 struct hkm_machine {
 	uint64_t ram;
@@ -21,6 +22,7 @@ struct hkm_machine {
 	uint64_t memory;
 	bool huge;
 	bool strict;
+	bool counter;
 };
 
 /*

@@ -39,12 +39,18 @@ size_t hkm_one_mapping(char *from, size_t size)
 	return nr << HKM_SLOT_SHIFT;
 }
 
+/*
+ * What a move leaves is as open as before, but no longer locked, if it was: a new
+ * mapping takes its place, which is locked if all that come are (mlockall).
+ */
 bool hkm_move_mapping(char *to, char *from, size_t size)
 {
 	if (!hkm_window_may_move())
 		return false;
-	if (!hkm_sys_mremap_away(from, size, to))
+	if (!hkm_sys_mremap_away(from, size, to)) {
+		hkm_window_shut(from, size);
 		return true;
+	}
 	hkm_window_mend(to, size);
 	return false;
 }

@@ -14,7 +14,7 @@ size_t hkm_one_mapping(char *from, size_t size);
 
 /*
  * hkm_move_mapping - pages of one mapping, to where it is open. False: they are where
- * they were, and @to is open and empty. @from is open and empty otherwise.
+ * they were, and @to is open and empty. @from is closed and empty otherwise.
  */
 bool hkm_move_mapping(char *to, char *from, size_t size);
 
@@ -23,7 +23,8 @@ void hkm_move_pages(char *to, char *from, size_t size);
 
 /*
  * hkm_moving_pays - does moving a slot cost less than a new one? Measured with @to and
- * @from, which are open, empty, and nobody's; @to has zeroed memory then, or @from.
+ * @from, which are open, empty, and nobody's; @to has zeroed memory then, or @from, and
+ * the other one may be closed.
  */
 bool hkm_moving_pays(char *to, char *from);
 

@@ -165,10 +165,20 @@ static void *resize_high(void *ptr, uint32_t old, size_t size)
 	       settle(ptr, old, with_slots(old, nr)) : NULL;
 }
 
-void *hkm_whale_resize(void *ptr, size_t size)
+/* It would need a slot more, or keep one, for no more than its colour. */
+static bool is_wasteful(size_t size, size_t colour)
+{
+	size_t nr = hkm_slots_for(size);
+
+	return hkm_slots_for(size + colour) > nr && nr <= HKM_PACK_SLOTS;
+}
+
+void *hkm_whale_resize(void *ptr, size_t size, bool frugal)
 {
 	uint32_t old = hkm_live_look_up(ptr, who);
 
+	if (frugal && is_wasteful(size, hkm_live_colour(old)))
+		return NULL;
 	/* The whale keeps its colour, and so from here on @size is of room. */
 	size += hkm_live_colour(old);
 	if (hkm_slots_for(size) > HKM_WHALE_SLOTS)

@@ -166,6 +166,19 @@ int hkm_sys_thp_is_disabled(void)
 	return sys6(SYS_prctl, PR_GET_THP_DISABLE, 0, 0, 0, 0, 0) == 1;
 }
 
+/* Only x86 has this, and only there it is read without being asked to. */
+bool hkm_sys_counter_is_readable(void)
+{
+#if defined(__x86_64__)
+	int how = 0;
+
+	return !sys6(SYS_prctl, PR_GET_TSC, (long)&how, 0, 0, 0, 0) &&
+	       how == PR_TSC_ENABLE;
+#else
+	return false;
+#endif
+}
+
 int hkm_sys_close(int fd)
 {
 	return (int)SYS3(SYS_close, fd, 0, 0);

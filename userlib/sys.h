@@ -33,6 +33,9 @@ int hkm_sys_madvise_wipeonfork(void *addr, size_t size);
 void hkm_sys_name(void *addr, size_t size, const char *name);
 /* has this process had huge pages disabled by prctl()? */
 int hkm_sys_thp_is_disabled(void);
+
+/* hkm_sys_counter_is_readable - is reading the time-stamp counter no signal here? */
+bool hkm_sys_counter_is_readable(void);
 int hkm_sys_close(int fd);
 void hkm_sys_write_stderr(const char *text, size_t len);
 

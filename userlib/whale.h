@@ -49,12 +49,13 @@ void *hkm_whale_alloc_for(unsigned int site, size_t size, unsigned int flags);
  * hkm_whale_free_sited - hkm_whale_free() where sites are on
  * hkm_whale_size - how many bytes it has
  * hkm_whale_resize - a whale of @size bytes with the same contents, here or
- *	elsewhere, or NULL: then nothing has changed (resize.c)
+ *	elsewhere, or NULL: then nothing has changed (resize.c). @frugal: also NULL
+ *	where a copy would take less memory, for what has to be copied
  */
 void hkm_whale_free(void *ptr, const char *who);
 void hkm_whale_free_sited(void *ptr, const char *who);
 size_t hkm_whale_size(const void *ptr, const char *who);
-void *hkm_whale_resize(void *ptr, size_t size);
+void *hkm_whale_resize(void *ptr, size_t size, bool frugal);
 
 /* hkm_whale_pin - its idle run stays in the cache; or no longer */
 void hkm_whale_pin(void *ptr, bool on);

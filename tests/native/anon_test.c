@@ -341,6 +341,13 @@ static void moves_leave_the_program_its_mappings(void)
 	}
 	check_int(fake.mremaps, 4096);
 	check(nr_mappings() < 2 * 4096 + 200);
+	/* where it was so before, it may be again */
+	from = commit(1);
+	*from = 1;
+	check_int(be->ops->fill(be, to + (MOVED - 1) * SLOT, from, 1), 0);
+	check_int(fake.mremaps, 4097);
+	check_int(to[(MOVED - 1) * SLOT], 1);
+	from = commit(1);
 	check(all_bytes(from, SLOT, 0));
 }
 

@@ -142,14 +142,14 @@ static void calloc_exchanges_the_last_slot(void)
 
 	no_device();
 	setenv("HAKMEM_CALLOC_EXCHANGE", "1", 1);
-	p = coloured(ROOMY(3));
+	p = coloured(ROOMY(9));
 	/* more slots than its size alone would take */
-	check(hkm_realloc(p, 3 * SLOT) == p);
-	check_int(room_of(p), 4 * SLOT);
+	check(hkm_realloc(p, 9 * SLOT) == p);
+	check_int(room_of(p), 10 * SLOT);
 	memset(p, 1, hkm_malloc_usable_size(p));
 	hkm_free(p);
-	check(hkm_calloc(1, 4 * SLOT - PAGE) == p);
-	check(all_bytes(p, 4 * SLOT - PAGE, 0));
+	check(hkm_calloc(1, ROOMY(10)) == p);
+	check(all_bytes(p, ROOMY(10), 0));
 }
 
 static void realloc_keeps_the_colour(void)
@@ -162,18 +162,41 @@ static void realloc_keeps_the_colour(void)
 	/* where it is, as long as there is room for size and colour */
 	check(hkm_realloc(p, 2 * SLOT - colour_of(p)) == p);
 	check_int(room_of(p), 2 * SLOT);
-	check(hkm_realloc(p, 2 * SLOT - colour_of(p) + 1) == p);
+	check(hkm_realloc(p, 2 * SLOT + 1) == p);
 	check_int(room_of(p), 3 * SLOT);
 	check(hkm_realloc(p, ROOMY(2)) == p);
 	check_int(room_of(p), 2 * SLOT);
 	/* and elsewhere */
 	check(hkm_malloc(SLOT));
-	q = hkm_realloc(p, 5 * SLOT);
+	q = hkm_realloc(p, ROOMY(6));
 	check(is_whale(q) && q != p);
 	check_int(colour_of(q), colour_of(p));
 	check_int(room_of(q), 6 * SLOT);
 	check(all_bytes(q, ROOMY(2), 1));
 	hkm_free(q);
+}
+
+/* a slot for no more than the colour: of a short block it is worth a copy */
+static void realloc_takes_no_slot_for_a_colour(void)
+{
+	static const size_t from[] = { ROOMY(4), ROOMY(6) };
+	size_t live;
+	char *p;
+
+	no_device();
+	for (int i = 0; i < 2; i++) {
+		p = coloured(from[i]);
+		live = stats().live_bytes;
+		memset(p, 1, from[i]);
+		p = hkm_realloc(p, 4 * SLOT);
+		check_int(room_of(p), 4 * SLOT);
+		check_int(live - stats().live_bytes, i * 2 * SLOT);
+		check(all_bytes(p, ROOMY(4), 1));
+	}
+	/* of a long one it is not, nor is it worth a failure */
+	p = coloured(ROOMY(40));
+	check(hkm_realloc(p, 40 * SLOT) == p);
+	check_int(room_of(p), 41 * SLOT);
 }
 
 static void realloc_moves_them_on_the_device(void)
@@ -184,7 +207,7 @@ static void realloc_moves_them_on_the_device(void)
 	p = coloured(ROOMY(2));
 	memset(p, 1, ROOMY(2));
 	check(hkm_malloc(SLOT));
-	q = hkm_realloc(p, 5 * SLOT);
+	q = hkm_realloc(p, ROOMY(6));
 	check(is_whale(q) && q != p);
 	check_int(fake.moves, 1);
 	check(all_bytes(q, ROOMY(2), 1));
@@ -213,6 +236,23 @@ static void batches_have_colours(void)
 	check_int(stats().live_bytes, 0);
 	check_int(stats().idle_bytes, 2 * N * SLOT);
 }
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+
+/* in memory that was never anybody's, too */
+static void what_is_in_front_of_one_is_nobodys(void)
+{
+	char *p;
+
+	no_device();
+	p = coloured(ROOMY(2));
+	check(__asan_address_is_poisoned(p - 1));
+	check(__asan_address_is_poisoned(p - colour_of(p)));
+	check(!__asan_address_is_poisoned(p));
+	check(!__asan_address_is_poisoned(p + hkm_malloc_usable_size(p) - 1));
+}
+#endif
 
 static void none_where_they_are_not_wanted(void)
 {
@@ -276,8 +316,12 @@ static const struct tap_case cases[] = {
 	CASE(calloc_exchanges_on_the_device),
 	CASE(calloc_exchanges_the_last_slot),
 	CASE(realloc_keeps_the_colour),
+	CASE(realloc_takes_no_slot_for_a_colour),
 	CASE(realloc_moves_them_on_the_device),
 	CASE(batches_have_colours),
+#ifdef __SANITIZE_ADDRESS__
+	CASE(what_is_in_front_of_one_is_nobodys),
+#endif
 	CASE(none_where_they_are_not_wanted),
 	CASE(none_in_front_of_guards),
 	CASE(wrong_frees_are_reported),

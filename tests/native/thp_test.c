@@ -3,6 +3,7 @@
  * What the kernel is told about anonymous whales: whether to use huge pages, on
  * which it depends how idle memory gets where it is needed, and their name.
  */
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "heap_test.h"
@@ -119,18 +120,57 @@ static void moves_that_cost_less_are(void)
 	printf("# a move %s\n", pays ? "costs less" : "costs more");
 }
 
-/* a move that cannot be made is no reason to lose a block */
-static void moves_that_fail_are_not_made(void)
+/* a move that cannot be made, there or back, is no reason to lose a block */
+static void fails(int which)
 {
-	for (unsigned int i = 0; i < 2; i++) {
-		no_device();
-		setenv("HAKMEM_THP", "on", 1);
-		fake.mremaps = 0;
-		fake.failing_moves = 1U << i;
-		hkm_shutdown();
-		exchange(2);
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	fake.failing_moves = 1U << which;
+	exchange(2);
+	check_int(fake.mremaps, which + 1);
+}
+
+static void a_move_that_fails_is_not_made_again(void)
+{
+	fails(0);
+}
+
+static void a_move_back_that_fails_is_not_made_again(void)
+{
+	fails(1);
+}
+
+#ifndef SANITIZED	/* they read the clock, and lock nothing */
+static void nothing_is_timed_where_the_counter_is_a_signal(void)
+{
+	check_int(prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), 0);
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	exchange(2);
+	check_int(fake.mremaps, 0);
+}
+
+/* a move takes the lock off what it leaves */
+static void what_is_locked_stays_locked(void)
+{
+	char *p[4];
+
+	no_device();
+	setenv("HAKMEM_THP", "on", 1);
+	setenv("HAKMEM_MOVE", "on", 1);
+	if (mlockall(MCL_CURRENT | MCL_FUTURE)) {
+		printf("# not allowed to lock memory\n");
+		return;
+	}
+	exchange(1);
+	check(fake.mremaps);
+	for (int i = 0; i < 4; i++) {
+		p[i] = hkm_malloc(3 * SLOT);
+		check(has_vm_flag(p[i], "lo"));
+		check(has_vm_flag(p[i] + 2 * SLOT, "lo"));
 	}
 }
+#endif
 
 /* a process that has none is not told that it has */
 static void a_process_without_huge_pages_moves_its_memory(void)
@@ -199,7 +239,12 @@ static const struct tap_case cases[] = {
 	CASE(small_pages_are_not_moved_if_told),
 	CASE(moves_that_cost_more_are_not_made),
 	CASE(moves_that_cost_less_are),
-	CASE(moves_that_fail_are_not_made),
+	CASE(a_move_that_fails_is_not_made_again),
+	CASE(a_move_back_that_fails_is_not_made_again),
+#ifndef SANITIZED
+	CASE(nothing_is_timed_where_the_counter_is_a_signal),
+	CASE(what_is_locked_stays_locked),
+#endif
 	CASE(a_process_without_huge_pages_moves_its_memory),
 	CASE(hints_follow_the_machine),
 	CASE(hints_by_environment),

@@ -204,8 +204,8 @@ void hkm_shutdown(void);
  * The malloc family. From the threshold up (HKM_WHALE_MIN, unless
  * HAKMEM_WHALE_THRESHOLD says otherwise) a block is a whale: a run of 2 MiB slots,
  * which begins with one, or with half of one where it shares it. One that leaves a
- * page of its last slot unused begins up to 4032 bytes later, at a multiple of 64:
- * who needs more alignment asks for it, hkm_memalign(). Below the threshold
+ * page of that unused begins up to 4032 bytes later, at a multiple of 64: who needs
+ * more alignment asks for it, hkm_memalign(). Below the threshold
  * everything is libc's, and so are blocks that want an alignment of more than 2 MiB.
  * Each is as its namesake in malloc(3), posix_memalign(3) and so on.
  */
