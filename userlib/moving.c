@@ -5,11 +5,12 @@
  *
  * It is not always the cheaper way. The kernel flushes the TLB for it, and the
  * program then pays for each page that the processor had known. With huge pages
- * these are few, and a move is a small part of clearing 2 MiB (Intel Xeon, KVM: 5 us
- * against 100 to 360). But where a hypervisor backs them with small ones, a huge page
- * is 512 entries of the TLB all the same, and each walk goes through two sets of
- * tables: there (seen on an AMD EPYC) new memory was cheaper. What it is like here can
- * only be measured, and once is enough.
+ * these are few: on an Intel Xeon under KVM a move takes 7 us with all its calls, where
+ * a slot of new memory takes 61, and more while others use the machine. In a guest on
+ * an AMD EPYC new memory was found to be cheaper, perhaps because the hypervisor had
+ * small pages below the huge ones: then one is 512 entries of the TLB all the same, and
+ * each walk goes through two sets of tables. What it is like here can only be
+ * measured, and once is enough.
  *
  * A run is several mappings to the kernel where it has moved and grown before, or
  * the program has changed places in it (mprotect, madvise). Only one is moved at a
