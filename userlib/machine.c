@@ -5,6 +5,10 @@
  * A limit of any cgroup above this process binds, so all of them are read, from
  * the process's own up to the root of what it can see. cgroup v2 only: under v1,
  * and where there is no /proc or /sys, the machine's memory is taken.
+ *
+ * A preloaded process pays for this at every start, also the one that never has a
+ * whale, so no file is opened that could be done without. What the kernel is set to
+ * do with huge pages is one of these: it can be asked for them in any case.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -15,7 +19,6 @@
 #include "sys.h"
 
 #define CGROUP_ROOT "/sys/fs/cgroup"
-#define THP_ROOT "/sys/kernel/mm/transparent_hugepage"
 
 static struct hkm_machine machine;
 enum { UNKNOWN, BEING_WRITTEN, KNOWN };
@@ -52,9 +55,12 @@ static uint64_t cgroup_limit(void)
 {
 	char text[1024], file[1100], *path, *slash;
 	uint64_t least = UINT64_MAX, limit;
-	long len = hkm_sys_read_file("/proc/self/cgroup", text,
-				     sizeof(text) - 1);
+	long len;
 
+	/* Of a v1 the file has a line for each hierarchy, and takes long to read. */
+	if (!hkm_sys_is_cgroup2(CGROUP_ROOT))
+		return least;
+	len = hkm_sys_read_file("/proc/self/cgroup", text, sizeof(text) - 1);
 	if (len <= 0)
 		return least;
 	text[len] = '\0';
@@ -75,40 +81,12 @@ static uint64_t cgroup_limit(void)
 	return least;
 }
 
-/* False where there is none; @text is then empty. */
-static bool read_setting(const char *path, char text[128])
-{
-	long len = hkm_sys_read_file(path, text, 127);
-
-	text[len > 0 ? len : 0] = '\0';
-	return len > 0;
-}
-
-static bool may_be_asked_for(const char *setting)
-{
-	return strstr(setting, "[always]") || strstr(setting, "[madvise]");
-}
-
-/* The size's own setting counts, which kernels before 6.8 do not have. */
-static bool has_huge_pages(void)
-{
-	char text[128];
-
-	if (hkm_sys_thp_is_disabled())
-		return false;
-	if (read_setting(THP_ROOT "/hugepages-2048kB/enabled", text) &&
-	    !strstr(text, "[inherit]"))
-		return may_be_asked_for(text);
-	read_setting(THP_ROOT "/enabled", text);
-	return may_be_asked_for(text);
-}
-
 static bool is_strict(void)
 {
-	char text[128];
+	char mode = 0;
 
-	read_setting("/proc/sys/vm/overcommit_memory", text);
-	return *text == '2' || hkm_sys_data_is_limited();
+	hkm_sys_read_file("/proc/sys/vm/overcommit_memory", &mode, 1);
+	return mode == '2' || hkm_sys_data_is_limited();
 }
 
 /*
@@ -127,7 +105,7 @@ struct hkm_machine hkm_machine_learn(void)
 	m.memory = cgroup_limit();
 	if (m.memory > m.ram)
 		m.memory = m.ram;
-	m.huge = has_huge_pages();
+	m.huge = !hkm_sys_thp_is_disabled();
 	m.strict = is_strict();
 	m.counter = hkm_sys_counter_is_readable();
 	if (__atomic_compare_exchange_n(&state, &unknown, BEING_WRITTEN, false,

@@ -11,7 +11,7 @@
  * @address_space: RLIMIT_AS
  * @memory: bytes that this process may hope for: @ram, or the least limit of the
  *	memory cgroups that it is in
- * @huge: huge pages of 2 MiB can be had by asking for them
+ * @huge: this process has not had huge pages disabled by prctl()
  * @strict: what is writable is counted against a limit (vm.overcommit_memory=2, or
  *	RLIMIT_DATA)
  * @counter: the time-stamp counter may be read, without a call

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -21,6 +22,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -249,6 +251,14 @@ int hkm_sys_write_file(const char *path, const char *text, size_t len)
 	ret = SYS3(SYS_write, fd, text, len);
 	hkm_sys_close(fd);
 	return ret < 0 ? (int)ret : 0;
+}
+
+bool hkm_sys_is_cgroup2(const char *path)
+{
+	struct statfs fs = { 0 };
+
+	return !SYS3(SYS_statfs, path, &fs, 0) &&
+	       fs.f_type == CGROUP2_SUPER_MAGIC;
 }
 
 uint64_t hkm_sys_ram(void)

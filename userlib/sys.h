@@ -69,6 +69,9 @@ long hkm_sys_read_file(const char *path, char *text, size_t room);
 /* hkm_sys_write_file - make @path anew; 0 or -errno */
 int hkm_sys_write_file(const char *path, const char *text, size_t len);
 
+/* is a cgroup v2 mounted there? */
+bool hkm_sys_is_cgroup2(const char *path);
+
 /* bytes of RAM, and the limit on this process's address space */
 uint64_t hkm_sys_ram(void);
 uint64_t hkm_sys_address_space(void);

@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include "group.h"
 #include "harness.h"
 
 #define MB	(1UL << 20)
@@ -387,6 +388,35 @@ TEST(device_is_for_others)
 {
 	EXPECT_EQ(0, in_child(has_no_right, NULL));
 	EXPECT_TRUE(nothing_leaked());
+}
+
+/* ---- how much may be idle ------------------------------------------------------- */
+
+#define G "/hkr-heap"
+
+/* what says how much, by the limits of the cgroups above @arg */
+static int is_an_eighth_of_96_mb(void *arg)
+{
+	struct hkm_config cfg = { .source = HKM_SOURCE_ANON };
+
+	CHECK(!group_enter(arg));
+	CHECK(!hkm_init(&cfg));
+	CHECK(heap_stats().capacity_bytes == 12 * MB);
+	return 0;
+}
+
+TEST(memory_is_what_the_least_limit_of_a_group_allows)
+{
+	ASSERT_EQ(0, group_delegate(""));
+	ASSERT_EQ(0, group_make(G, 96));
+	ASSERT_EQ(0, group_delegate(G));
+	ASSERT_EQ(0, group_make(G "/below", 0));
+	EXPECT_EQ(0, in_child(is_an_eighth_of_96_mb, G "/below"));
+	ASSERT_EQ(0, group_write(G "/below", "memory.max", "96M"));
+	ASSERT_EQ(0, group_write(G, "memory.max", "200M"));
+	EXPECT_EQ(0, in_child(is_an_eighth_of_96_mb, G "/below"));
+	EXPECT_EQ(0, group_remove(G "/below"));
+	EXPECT_EQ(0, group_remove(G));
 }
 
 /* ---- preloaded ---------------------------------------------------------------- */
