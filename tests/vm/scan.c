@@ -388,8 +388,8 @@ TEST_F(scan, unmaps_neighbours_together)
 	for (i = 0; i < 50 && (apart != 8 || together != 1); i++) {
 		apart = flushes(&self->a, 2);
 		together = flushes(&self->a, 1);
-		ASSERT_LE(0, apart);
-		ASSERT_LE(0, together);
+		if (apart < 0 || together < 0)
+			break;
 	}
 	trace_off(FLUSH);
 	stop = true;
@@ -502,7 +502,7 @@ static bool tick_rests(struct arena *a)
 	int i, late = 0;
 
 	for (i = 0; i < 50 && late < 3; i++)
-		late = to_next_tick(a) >= REST ? late + 1 : 0;
+		late = to_some_tick(a) >= REST ? late + 1 : 0;
 	return late == 3;
 }
 
@@ -514,6 +514,8 @@ TEST_F(scan, tick_rests_where_nothing_is_idle_and_ends_where_there_is_nothing)
 
 	for (round = 0; round < 2; round++) {
 		ASSERT_TRUE(tick_rests(a));
+		for (i = 0; i < 3; i++)
+			EXPECT_LE(REST, to_some_tick(a));
 		mark_idle(a, 0);
 		for (i = 0; i < 50 && to_next_tick(a) >= REST; i++)
 			;
