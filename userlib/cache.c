@@ -40,8 +40,10 @@
 #define STAMP_SEQ_BITS 24
 
 /* Untouched pages of these tables cost nothing. */
-static uint64_t words[MAX_ENTRIES] __attribute__((aligned(64)));
-static uint64_t stamps[MAX_ENTRIES] __attribute__((aligned(64)));
+uint64_t words[MAX_ENTRIES] behind_all("hkm_cache_words")
+	__attribute__((aligned(64)));
+uint64_t stamps[MAX_ENTRIES] behind_all("hkm_cache_stamps")
+	__attribute__((aligned(64)));
 
 /*
  * Atomic, each for itself: a thread that still has the old ones puts a run
@@ -485,7 +487,7 @@ struct found {
 };
 
 /* Protected by merging. */
-static struct found found[MAX_ENTRIES];
+struct found found[MAX_ENTRIES] behind_all("hkm_cache_found");
 
 /* By address. Not qsort(), which may call malloc(). */
 static void sort_found(size_t nr)

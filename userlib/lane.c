@@ -14,17 +14,26 @@
 
 #define NR_LANES 64
 
-static struct hkm_lane lanes[NR_LANES];
-static unsigned int lanes_given;
+struct hkm_lane lanes[NR_LANES] behind_all("hkm_lanes");
+static uint64_t lanes_given;	/* to more threads than there are lanes, perhaps */
 __thread struct hkm_lane *hkm_my_lane;
 
 cold struct hkm_lane *hkm_lane_assign(void)
 {
-	unsigned int i = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
+	uint64_t nr = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
+	uint32_t i = nr % NR_LANES;
 
-	hkm_my_lane = &lanes[i % NR_LANES];
-	write_once(&hkm_my_lane->line, i % NR_LANES);
+	hkm_my_lane = &lanes[i];
+	write_once(&hkm_my_lane->line, i);
 	return hkm_my_lane;
+}
+
+/* Lanes with anything in them; the others are pages that need not be there. */
+static size_t nr_given(void)
+{
+	uint64_t nr = read_once(&lanes_given);
+
+	return nr < NR_LANES ? (size_t)nr : NR_LANES;
 }
 
 /*
@@ -39,8 +48,10 @@ static uint64_t not_negative(uint64_t sum)
 
 void hkm_lane_sum(struct hkm_lane *sum)
 {
+	size_t nr = nr_given();
+
 	memset(sum, 0, sizeof(*sum));
-	for (int i = 0; i < NR_LANES; i++) {
+	for (size_t i = 0; i < nr; i++) {
 		sum->hits += read_once(&lanes[i].hits);
 		sum->misses += read_once(&lanes[i].misses);
 		sum->puts += read_once(&lanes[i].puts);
@@ -59,10 +70,10 @@ void hkm_lane_sum(struct hkm_lane *sum)
 
 uint64_t hkm_lane_sum_idle(void)
 {
-	unsigned int nr = read_once(&lanes_given);
+	size_t nr = nr_given();
 	uint64_t idle = 0;
 
-	for (unsigned int i = 0; i < nr && i < NR_LANES; i++)
+	for (size_t i = 0; i < nr; i++)
 		idle += read_once(&lanes[i].idle);
 	return not_negative(idle);
 }

@@ -192,8 +192,8 @@ static uint64_t try_huge_pages(void)
 static void measure_faults(void)
 {
 	rating.fault_ns = try_pages();
-	/* where there are none it is a fault like any other */
-	rating.huge_ns = try_huge_pages();
+	/* where the machine has none it is a fault like any other */
+	rating.huge_ns = hkm_machine_learn().huge ? try_huge_pages() : 0;
 	if (rating.huge_ns < rating.fault_ns)
 		rating.huge_ns = rating.fault_ns;
 }
