@@ -111,18 +111,22 @@ static void hkr_folio_uncount(struct folio *folio)
  * @folio: names it; off every list
  *
  * It reaches the buddy allocator at once or when its last user lets go.
+ *
+ * Return: false when it never does, because a page is poisoned; of single pages
+ * the others do
  */
-void hkr_folio_leave(struct folio *folio)
+bool hkr_folio_leave(struct folio *folio)
 {
 	if (hkr_is_singles(folio)) {
 		hkr_singles_free(folio);
-		return;
+		return true;
 	}
 	folio->private = NULL;
 	if (hkr_folio_give_up(folio))
-		return;
+		return false;
 	hkr_folio_uncount(folio);
 	folio_put(folio);
+	return true;
 }
 
 /**

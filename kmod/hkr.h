@@ -23,8 +23,9 @@
  * What reclaim takes it only tries: from ages->lock it goes up to slot->lock and
  * the folio lock by trylock.
  *
- * No copy to or from user space and no zeroing under any of ours; what fork
- * shares is copied under the slot->lock of who touches it. Memory may be
+ * No copy to or from user space and no zeroing under any of ours, but for fork:
+ * what it shares is copied under the slot->lock of who touches it, and what is
+ * pinned at once, into a folio that may have to be zeroed for that. Memory may be
  * allocated under view->lock, never under slot->lock.
  */
 
@@ -224,7 +225,7 @@ extern struct hkr_limits hkr_limits;
 /* folio.c: folios that are ours */
 struct folio *hkr_folio_alloc(gfp_t gfp, int nid);
 bool hkr_folio_lies_about(int nid);
-void hkr_folio_leave(struct folio *folio);
+bool hkr_folio_leave(struct folio *folio);
 bool hkr_folio_give_up(struct folio *folio);
 
 /* pool.c: folios that no slot holds */

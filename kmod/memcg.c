@@ -80,6 +80,7 @@ static bool hkr_memcg_is_ready(void)
 struct hkr_pick {
 	struct hkr_ages *ages[HKR_MEMCG_ARENAS];
 	unsigned int nr;
+	enum lru_status then;
 };
 
 /**
@@ -106,7 +107,7 @@ static enum lru_status hkr_pick_one(HKR_LRU_WALK_ARGS)
 		atomic_inc(&ages->view->takers);
 		pick->ages[pick->nr++] = ages;
 	}
-	return LRU_ROTATE;
+	return pick->then;
 }
 
 /* @memcg: its own arenas, not those of groups below it; NULL: all groups */
@@ -115,7 +116,6 @@ static void hkr_pick_arenas(int nid, struct mem_cgroup *memcg, bool all,
 {
 	unsigned long walk = 4 * HKR_MEMCG_ARENAS;
 
-	pick->nr = 0;
 	if (all) {
 		walk = min(walk, list_lru_count_node(&hkr_lru, nid));
 		list_lru_walk_node(&hkr_lru, nid, hkr_pick_one, pick, &walk);
@@ -169,7 +169,7 @@ static unsigned long hkr_take_picked(struct hkr_pick *pick,
 static unsigned long hkr_memcg_take(int nid, struct mem_cgroup *memcg,
 				    struct hkr_take *take)
 {
-	struct hkr_pick pick;
+	struct hkr_pick pick = { .then = LRU_ROTATE };
 
 	hkr_pick_arenas(nid, memcg, false, &pick);
 	return hkr_take_picked(&pick, take);
@@ -184,7 +184,7 @@ static unsigned long hkr_memcg_take(int nid, struct mem_cgroup *memcg,
  */
 unsigned long hkr_memcg_take_any(int nid, struct hkr_take *take)
 {
-	struct hkr_pick pick;
+	struct hkr_pick pick = { .then = LRU_ROTATE };
 
 	if (!hkr_memcg_is_ready())
 		return 0;
@@ -195,7 +195,8 @@ unsigned long hkr_memcg_take_any(int nid, struct hkr_take *take)
 static unsigned long hkr_memcg_count(struct shrinker *shrinker,
 				     struct shrink_control *sc)
 {
-	struct hkr_pick pick;
+	/* what is counted is what the call that follows will look at */
+	struct hkr_pick pick = { .then = LRU_SKIP };
 	unsigned long slots = 0;
 
 	if (!hkr_memcg_is_ready())

@@ -301,8 +301,7 @@ unsigned long hkr_pool_shrink(int nid, unsigned long want)
 
 		if (!folio)
 			break;
-		hkr_folio_leave(folio);
-		freed++;
+		freed += hkr_folio_leave(folio);
 	}
 	return freed;
 }

@@ -132,55 +132,61 @@ static struct hkr_take hkr_expired(void)
 	};
 }
 
+/**
+ * struct hkr_seen - by one tick
+ * @idle: slots that were
+ * @taken: those of them that had been so for long enough
+ */
+struct hkr_seen {
+	unsigned long idle, taken;
+};
+
 /* sample and decay where arenas share their lists: memory to the pool */
-static unsigned long hkr_tick_shared(void)
+static void hkr_tick_shared(struct hkr_seen *seen)
 {
-	unsigned long idle = hkr_age_tick(), taken = 0;
 	int nid;
 
+	seen->idle += hkr_age_tick();
 	for_each_node_state(nid, N_MEMORY) {
 		struct hkr_take take = hkr_expired();
 
-		taken += hkr_take_node(nid, &take);
+		seen->taken += hkr_take_node(nid, &take);
 	}
-	return idle - min(idle, taken);
 }
 
 /* the same where an arena has its own: memory to the buddy allocator */
-static unsigned long hkr_tick_charged(struct hkr_view *view)
+static void hkr_tick_charged(struct hkr_view *view, struct hkr_seen *seen)
 {
-	unsigned long idle = hkr_age_tick_view(view), taken = 0;
 	int nid;
 
+	seen->idle += hkr_age_tick_view(view);
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		struct hkr_take take = hkr_expired();
 
 		if (view->ages[nid])
-			taken += hkr_take_slots(view->ages[nid], &take);
+			seen->taken += hkr_take_slots(view->ages[nid], &take);
 	}
-	return idle - min(idle, taken);
 }
 
-static unsigned long hkr_tick_views(unsigned long clean)
+static void hkr_tick_views(unsigned long clean, struct hkr_seen *seen)
 {
 	struct hkr_view *view;
-	unsigned long idle = 0;
 
 	/* a view that is about to end waits for this lock first */
 	mutex_lock(&hkr_views_lock);
 	list_for_each_entry(view, &hkr_views, link) {
 		hkr_share_tick(view);
 		if (view->ages)
-			idle += hkr_tick_charged(view);
+			hkr_tick_charged(view, seen);
 		hkr_publish(view, clean);
 	}
 	mutex_unlock(&hkr_views_lock);
-	return idle;
 }
 
 static void hkr_tick(struct work_struct *work)
 {
-	unsigned long clean, dirty, idle, orphans;
+	unsigned long clean, dirty, orphans;
+	struct hkr_seen seen = {};
 	/*
 	 * Before anything is counted: the clean list is about to grow, which
 	 * owners are shown, and a folio that is being zeroed is on no list. The
@@ -191,12 +197,13 @@ static void hkr_tick(struct work_struct *work)
 	bool held = hkr_shares() || atomic_long_read(&hkr_resident);
 
 	orphans = hkr_orphans_retry();
-	idle = hkr_tick_shared();
+	hkr_tick_shared(&seen);
 	hkr_pool_count(HKR_NODE_ANY, &clean, &dirty);
-	idle += hkr_tick_views(clean);
-	WRITE_ONCE(hkr_idle_total, idle);
+	hkr_tick_views(clean, &seen);
+	WRITE_ONCE(hkr_idle_total, seen.idle - min(seen.idle, seen.taken));
 
-	if (idle || orphans || zeroing || hkr_shares())
+	/* what was taken had been reported as reclaimable: until the next tick */
+	if (seen.idle || orphans || zeroing || hkr_shares())
 		hkr_tick_epochs = 1;
 	else
 		hkr_tick_epochs = min(2 * hkr_tick_epochs, HKR_TICK_REST);

@@ -166,7 +166,7 @@ void hkr_view_unuse(struct hkr_view *view)
 		wake_up_var(&view->takers);
 }
 
-/* zapped; the memory of one claim goes. True: so it did, to who pins it at worst */
+/* zapped; the memory of one claim goes. True: it is where @take wants it */
 static bool hkr_take_finish(const struct hkr_claim *claim,
 			    const struct hkr_take *take)
 {
@@ -191,10 +191,12 @@ static bool hkr_take_finish(const struct hkr_claim *claim,
 	if (taken) {
 		atomic64_inc(&view->count.reclaimed);
 		/* a reference that came since then makes it an orphan */
-		if (take->to_buddy && hkr_mem_is_ours(folio))
-			hkr_folio_leave(folio);
-		else
+		if (take->to_buddy && hkr_mem_is_ours(folio)) {
+			taken = hkr_folio_leave(folio);
+		} else {
 			hkr_folio_release(view, folio);
+			taken = !take->to_buddy;
+		}
 	}
 	hkr_view_unuse(view);
 	return taken;
@@ -207,7 +209,8 @@ static bool hkr_take_finish(const struct hkr_claim *claim,
  *
  * Waits for no lock, and so may run inside an allocation.
  *
- * Return: slots taken
+ * Return: slots whose memory is where @take wants it; of the buddy allocator's
+ * not what somebody pinned just then, or what is poisoned
  */
 unsigned long hkr_take_slots(struct hkr_ages *ages, struct hkr_take *take)
 {

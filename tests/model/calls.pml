@@ -31,7 +31,7 @@ inline pool_give_clean()
 }
 
 /*
- * hkr_fault_folio() and hkr_fault_back(). ok: the folio is in f, with a reference
+ * hkr_fault_page() and hkr_fault_back(). ok: the folio is in f, with a reference
  * and locked (VM_FAULT_LOCKED); else SIGBUS. The record's look-ups and the
  * reference are one step with the lock of the mutex: nobody else may change them.
  */

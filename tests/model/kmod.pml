@@ -231,7 +231,7 @@ inline cas(at, old, new)
 	}
 }
 
-/* ---- age.c: never waits for a lock ----------------------------------------- */
+/* ---- take.c: never waits for a lock ---------------------------------------- */
 
 #define LOOKS_PINNED(v) \
 	(pmd[v] == folio[v] && ref[folio[v]] > 2)

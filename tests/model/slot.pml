@@ -33,7 +33,7 @@
  * - One slot in each view. A run is a loop over slots, of which each step changes
  *   one slot's record, and its one zap is the zaps of its slots. Only MOVE looks
  *   at two records at once; it is not modelled. The takers look at the slots of
- *   all views in one batch and hold the locks of several, as age.c does.
+ *   all views in one batch and hold the locks of several, as take.c does.
  * - Age. Which idle slot is taken, and when, is left to the interleaving, so any
  *   order is in it. There is one epoch only: the most words that look alike.
  * - Generations do not wrap: 32 bits are thought to suffice for the time between

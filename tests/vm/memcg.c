@@ -228,6 +228,53 @@ TEST_F(group, process_in_need_gets_the_idle_slots_of_its_group)
 	arena_close(&shared);
 }
 
+#define MANY	32	/* arenas: twice as many as a call of the shrinker looks at */
+
+TEST_F(group, process_in_need_gets_what_is_idle_in_many_arenas)
+{
+	struct arena many[MANY];
+	int i, k, kept = 0;
+
+	ASSERT_EQ(0, group_make(G, 200));
+	ASSERT_EQ(0, group_enter(G));
+	for (i = 0; i < MANY; i++) {
+		ASSERT_EQ(1, charged_arena(&many[i]));
+		ASSERT_EQ(0, handout(&many[i], 2, COMMIT));
+		for (k = 0; k < 2; k++)
+			mark_idle(&many[i], k);
+	}
+	EXPECT_EQ(0, in_child(need, (void *)(170 * MIB)));
+	EXPECT_EQ(0, group_kills(G));
+	for (i = 0; i < MANY; i++) {
+		kept += count_state(&many[i], 0, 2, HKR_WORD_IDLE);
+		arena_close(&many[i]);
+	}
+	EXPECT_LE(kept, 15);
+}
+
+/* the machine's need reaches them too, group by group */
+TEST_F(group, shrinkers_of_the_whole_machine_find_its_idle_slots)
+{
+	struct arena *a = &self->a;
+	int i;
+
+	ASSERT_EQ(0, group_make(G, 100));
+	ASSERT_EQ(0, group_enter(G));
+	ASSERT_EQ(1, charged_arena(a));
+	ASSERT_EQ(0, handout(a, 12, COMMIT));
+	fill_run(a, 8, 4);
+	for (i = 0; i < 8; i++)
+		mark_idle(a, i);
+	ASSERT_EQ(0, write_file("/proc/sys/vm/drop_caches", "2"));
+	EXPECT_EQ(8, count_state(a, 0, 8, HKR_WORD_EMPTY));
+	EXPECT_TRUE(reclaimed_becomes(a, 8));
+	for (i = 8; i < 12; i++)
+		EXPECT_TRUE(filled(slot_of(a, i), i));
+	/* and what they were is reported no longer */
+	EXPECT_TRUE(sysfs_becomes("idle", 0));
+	EXPECT_TRUE(reported_becomes(0));
+}
+
 /* memory.reclaim asks the shrinkers of one group */
 TEST_F(group, reclaim_of_one_group_leaves_the_others_alone)
 {

@@ -102,6 +102,8 @@ TEST_F(poisoned, folio_is_given_up)
 		drain_pool(1);
 		ASSERT_EQ(0, shrink(1, &s));
 		ASSERT_EQ(HKR_WORD_EMPTY, word_state(a, 0));
+		/* nobody else got it */
+		EXPECT_EQ(0, s.freed);
 		break;
 	case BY_DECAY:
 		mark_idle(a, 0);

@@ -34,7 +34,8 @@
  *                structure is larger than a page, or an array is longer than
  *                %HKR_MAX_BATCH
  *   %EOPNOTSUPP  a flag or mode this kernel does not know; for SETUP also that
- *                huge pages are disabled for this process by prctl()
+ *                huge pages are disabled for this process by prctl(), or that
+ *                charge=always cannot be had (cgroup.memory=nokmem)
  *   %ENOTTY      no such command, or one that io_uring does not take
  *   %EFAULT      a pointer the kernel cannot read or write
  *   %EPERM       the caller neither opened this file nor was forked by who has
