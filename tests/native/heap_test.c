@@ -206,11 +206,11 @@ static void do_misuse(void)
 	misuse(p);
 }
 
-static void check_aborts(void (*what)(char *p), size_t offset,
+static void check_aborts(void (*what)(char *p), const char *call, size_t offset,
 			 const char *message)
 {
 	misuse = what;
-	check_child_aborts(do_misuse, "hkm_free", offset, message);
+	check_child_aborts(do_misuse, call, offset, message);
 }
 
 static void free_twice(char *p)
@@ -243,11 +243,114 @@ static void free_never_given(char *p)
 
 static void wild_frees_abort_with_the_address(void)
 {
-	check_aborts(free_twice, 0, "double free");
-	check_aborts(free_twice_after_eviction, 0, "double free");
-	check_aborts(free_second_slot, SLOT, "not the start of a block");
-	check_aborts(free_inside, 16, "not the start of a block");
-	check_aborts(free_never_given, 5 * SLOT, "not the start of a block");
+	check_aborts(free_twice, "hkm_free", 0, "double free");
+	check_aborts(free_twice_after_eviction, "hkm_free", 0, "double free");
+	check_aborts(free_second_slot, "hkm_free", SLOT,
+		     "not the start of a block");
+	check_aborts(free_inside, "hkm_free", 16, "not the start of a block");
+	check_aborts(free_never_given, "hkm_free", 5 * SLOT,
+		     "not the start of a block");
+}
+
+/* What is not a free may be given a wild pointer as well. */
+static void (*other_call)(void *ptr);
+
+static void call_realloc(void *ptr)
+{
+	free(hkm_realloc(ptr, SLOT));
+}
+
+static void call_realloc_to_small(void *ptr)
+{
+	free(hkm_realloc(ptr, 100));
+}
+
+static void call_realloc_to_nothing(void *ptr)
+{
+	hkm_realloc(ptr, 0);
+}
+
+static void call_usable_size(void *ptr)
+{
+	hkm_malloc_usable_size(ptr);
+}
+
+static void call_pin(void *ptr)
+{
+	hkm_pin(ptr, 1);
+}
+
+static void call_unpin(void *ptr)
+{
+	hkm_pin(ptr, 0);
+}
+
+static void call_with_freed(char *p)
+{
+	hkm_free(p);
+	other_call(p);
+}
+
+static void call_with_freed_and_evicted(char *p)
+{
+	hkm_free(p);
+	hkm_shutdown();
+	other_call(p);
+}
+
+static void call_inside(char *p)
+{
+	other_call(p + 16);
+}
+
+static void call_at_second_slot(char *p)
+{
+	other_call(p + SLOT);
+}
+
+static void check_call_aborts(void (*fn)(void *ptr), const char *call)
+{
+	other_call = fn;
+	check_aborts(call_with_freed, call, 0, "double free");
+	check_aborts(call_with_freed_and_evicted, call, 0, "double free");
+	check_aborts(call_inside, call, 16, "not the start of a block");
+	check_aborts(call_at_second_slot, call, SLOT,
+		     "not the start of a block");
+}
+
+static void other_calls_abort_with_the_address_too(void)
+{
+	check_call_aborts(call_realloc, "hkm_realloc");
+	check_call_aborts(call_realloc_to_small, "hkm_realloc");
+	check_call_aborts(call_realloc_to_nothing, "hkm_realloc");
+	check_call_aborts(call_usable_size, "hkm_malloc_usable_size");
+	check_call_aborts(call_pin, "hkm_pin");
+	check_call_aborts(call_unpin, "hkm_pin");
+}
+
+/* where each place has its own, realloc() looks that up first */
+static void they_abort_with_sites_too(void)
+{
+	setenv("HAKMEM_SITES", "1", 1);
+	check_call_aborts(call_realloc, "hkm_realloc");
+	check_call_aborts(call_pin, "hkm_pin");
+}
+
+/* what is not of this heap is nothing to abort for: it may be anybody's block */
+static void pin_refuses_what_is_outside_the_window(void)
+{
+	void *small = malloc(100);
+
+	no_device();
+	check_int(hkm_pin(small, 1), -EINVAL);	/* before there is a window */
+	check_int(hkm_pin(NULL, 1), -EINVAL);
+	check(is_whale(hkm_malloc(SLOT)));
+	check_int(hkm_pin(small, 1), -EINVAL);
+	check_int(hkm_pin(NULL, 1), -EINVAL);
+	check_int(hkm_pin((char *)hkm_window.base - 1, 1), -EINVAL);
+	check_int(hkm_pin((char *)hkm_window.base + hkm_window.size, 1),
+		  -EINVAL);
+	free(small);
 }
 
 /* ---- init and shutdown ------------------------------------------------------ */
@@ -450,6 +553,9 @@ static const struct tap_case cases[] = {
 #endif
 	CASE(libc_serves_without_tables),
 	CASE(wild_frees_abort_with_the_address),
+	CASE(other_calls_abort_with_the_address_too),
+	CASE(they_abort_with_sites_too),
+	CASE(pin_refuses_what_is_outside_the_window),
 	CASE(init_checks_its_config),
 	CASE(live_whales_outlive_shutdown),
 	CASE(idle_memory_is_kept_for_a_while),

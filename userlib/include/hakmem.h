@@ -290,7 +290,9 @@ size_t hkm_release_all(void);
  * hkm_pin - keep the memory of a live whale also while it is idle: it is neither
  * trimmed nor evicted (but by hkm_shutdown()), nor taken by the kernel, until it is live
  * again and unpinned.
- * 0, or -EINVAL where @ptr is not in a whale of this heap
+ * 0, or -EINVAL where @ptr is outside the heap's addresses: NULL, or a block of libc's.
+ * A pointer into a whale that is not its start, or to one that was freed, is a mistake
+ * of the program, as in hkm_free(): its address is written to stderr, and abort().
  */
 int hkm_pin(void *ptr, int on);
 
