@@ -8,6 +8,7 @@
 #include <linux/hakmem_region.h>
 
 #include "heap_test.h"
+#include "machine.h"
 
 /*
  * runs that do not touch: a live slot is between any two. Each is full of its
@@ -385,23 +386,61 @@ static void old_runs_go_with_a_later_call(void)
 	check(stats().idle_bytes <= SLOT);
 }
 
+/* pages of an idle whale of 4 slots; @later: after calls beyond any decay */
+static size_t idle_pages(const char *decay_ms, bool later)
+{
+	char *p, *q;
+
+	hkm_shutdown();
+	setenv("HAKMEM_DECAY_MS", decay_ms, 1);
+	p = hkm_malloc(4 * SLOT);
+	q = hkm_malloc(SLOT);
+	memset(p, 1, 4 * SLOT);
+	hkm_free(p);
+	/* no event says that time has passed; a longer sleep does no harm */
+	for (int i = 0; later && i < 10; i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+		hkm_free(q);
+		q = hkm_malloc(SLOT);
+	}
+	hkm_free(q);
+	return resident_pages(p, 4 * SLOT);
+}
+
 static void presets_choose_policy_and_limit(void)
 {
-	char *p;
+	enum { ALL = 4 * SLOT / 4096 };
+	static const struct {
+		const char *mode;
+		size_t share, now, later;
+	} presets[] = {
+		{ "minimal", 64, 0, 0 },
+		{ "balanced", 8, ALL, 0 },
+		{ "fast", 4, ALL, ALL },
+	};
+	size_t memory = hkm_machine_learn().memory;
 
 	no_device();
+	for (int i = 0; i < 3; i++) {
+		setenv("HAKMEM_MODE", presets[i].mode, 1);
+		check_int(idle_pages("3600000", false), presets[i].now);
+		check_int(idle_pages("10", true), presets[i].later);
+		check_int(stats().capacity_bytes / SLOT,
+			  memory / presets[i].share / SLOT);
+	}
+}
+
+static void variables_are_stronger_than_a_preset(void)
+{
+	no_device();
 	setenv("HAKMEM_MODE", "minimal", 1);
-	p = hkm_malloc(SLOT);
-	memset(p, 1, SLOT);
-	hkm_free(p);
-	check_int(resident_pages(p, SLOT), 0);
-	hkm_shutdown();
-	/* a variable of its own is stronger */
 	setenv("HAKMEM_POLICY", "keep", 1);
-	p = hkm_malloc(SLOT);
-	memset(p, 1, SLOT);
-	hkm_free(p);
-	check_int(resident_pages(p, SLOT), SLOT / 4096);
+	check_int(idle_pages("10", true), 4 * SLOT / 4096);
+	setenv("HAKMEM_MODE", "fast", 1);
+	setenv("HAKMEM_POLICY", "dontneed", 1);
+	setenv("HAKMEM_LIMIT", "64M", 1);
+	check_int(idle_pages("3600000", false), 0);
+	check_int(stats().capacity_bytes, 32 * SLOT);
 }
 
 static void a_program_may_choose_a_preset(void)
@@ -504,6 +543,7 @@ static const struct tap_case cases[] = {
 	CASE(growth_leaves_pinned_runs_alone),
 	CASE(old_runs_go_with_a_later_call),
 	CASE(presets_choose_policy_and_limit),
+	CASE(variables_are_stronger_than_a_preset),
 	CASE(a_program_may_choose_a_preset),
 	CASE(guard_slots_stop_overruns),
 	CASE(guarded_runs_are_reused_whole),
