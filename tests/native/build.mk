@@ -17,6 +17,7 @@ NATIVE_PROGS :=		\
 	low_test		\
 	pack_test		\
 	region_test		\
+	report_test		\
 	ring_test		\
 	ring_threads_test	\
 	seccomp_test		\
