@@ -107,7 +107,7 @@ int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
  * hkm_region_open - an arena of the device, mapped over the slots of a window
  * from @at on: @nr_slots of them, or as many as the device allows. The device
  * must have all of @features (HKR_FEAT_*). 0, or a negative errno: -ENOENT (no
- * device), -EACCES, -EOPNOTSUPP (features), ...
+ * device), -EACCES, -ENOSYS (features), ...
  */
 int hkm_region_open(void *at, size_t nr_slots, uint64_t features,
 		    struct hkm_backend **be);

@@ -452,7 +452,11 @@ static const struct hkm_backend_ops region_ops = {
 
 /* ---- open ---------------------------------------------------------------- */
 
-/* -EPROTONOSUPPORT: a device that speaks another version of the protocol */
+/*
+ * -EPROTONOSUPPORT: a device that speaks another version of the protocol. -ENOSYS: one
+ * that lacks a feature; the device's own errors for SETUP are others (source.c has what
+ * each is told as).
+ */
 static int check_device(struct hkm_region *r, uint64_t features, size_t *nr_slots)
 {
 	struct hkr_info info = { .size = sizeof(info) };
@@ -464,7 +468,7 @@ static int check_device(struct hkm_region *r, uint64_t features, size_t *nr_slot
 	    info.slot_size != HKM_SLOT_SIZE)
 		return -EPROTONOSUPPORT;
 	if ((info.features & features) != features)
-		return -EOPNOTSUPP;
+		return -ENOSYS;
 	r->inherited = info.features & HKR_FEAT_FORK;
 	if (*nr_slots > info.max_slots)
 		*nr_slots = (size_t)info.max_slots;

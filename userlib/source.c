@@ -114,6 +114,8 @@ static const char *device_advice(int err)
 		return "add this user to the group hakmem";
 	case -EPROTONOSUPPORT:
 		return "module and library are of different versions: update both";
+	case -ENOSYS:
+		return "a child of fork() could not read what its parent had: update the module";
 	case -EOPNOTSUPP:
 		return "huge pages are disabled for this process by prctl()";
 	case -EBUSY:

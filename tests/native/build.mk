@@ -12,6 +12,7 @@ NATIVE_PROGS :=		\
 	elo_test		\
 	family_test		\
 	fit_test		\
+	front_test		\
 	heap_shared_test	\
 	heap_test		\
 	low_test		\
@@ -34,8 +35,8 @@ NATIVE_PROGS :=		\
 NATIVE_VARIANTS := plain asan tsan notiming
 
 NATIVE_RUN_plain    := $(NATIVE_PROGS)
-# A sanitizer has system calls of its own.
-NATIVE_RUN_asan     := $(filter-out seccomp_test,$(NATIVE_PROGS))
+# A sanitizer has system calls of its own, and a malloc().
+NATIVE_RUN_asan     := $(filter-out front_test seccomp_test,$(NATIVE_PROGS))
 NATIVE_RUN_tsan     := batch_test heap_shared_test pack_test region_test ring_threads_test \
 			sites_test threshold_test threshold_threads_test timing_test trimmer_test
 NATIVE_RUN_notiming := ring_test timing_test
@@ -86,7 +87,11 @@ $(NATIVE_BIN): $(B)/tests/native/%: $(B)/obj/tests/native/%.o $(B)/obj/tests/nat
 		$(B)/libhakmem.a
 	$(call say,LD,$@)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) $(NATIVE_WRAP:%=-Wl,--wrap=%) -o $@ $^ -pthread
+	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) $(NATIVE_WRAP:%=-Wl,--wrap=%) -o $@ \
+		$(filter %.o,$^) $(filter %.a,$^) -pthread
+
+# The preload object's front is there before the library is looked at for one.
+$(B)/tests/native/front_test: $(B)/obj/userlib/preload.o
 
 native-progs: $(NATIVE_BIN)
 
