@@ -77,6 +77,72 @@ static void family(void)
 	check(!malloc((size_t)-100));
 }
 
+/* C23's, which this libc may not have: by name, as who was built with another would */
+static void sized(void)
+{
+	void (*free_sized)(void *ptr, size_t size);
+	void (*free_aligned_sized)(void *ptr, size_t align, size_t size);
+	size_t mapped;
+	char *p, *q;
+
+	*(void **)&free_sized = dlsym(RTLD_DEFAULT, "free_sized");
+	*(void **)&free_aligned_sized = dlsym(RTLD_DEFAULT,
+					      "free_aligned_sized");
+	check(free_sized && free_aligned_sized);
+	p = malloc(5 * MIB);
+	q = aligned_alloc(2 * MIB, 4 * MIB);
+	errno = 4321;
+	free_sized(p, 5 * MIB);
+	free_aligned_sized(q, 2 * MIB, 4 * MIB);
+	check(mallinfo2().fordblks >= 9 * MIB);
+	check(malloc(5 * MIB) == p);
+	check(aligned_alloc(2 * MIB, 4 * MIB) == q);
+	/* libc's blocks, of a size that it maps */
+	mallopt(M_MMAP_THRESHOLD, 256 << 10);
+	mapped = mallinfo2().hblks;
+	p = malloc(MIB);
+	q = aligned_alloc(64, MIB);
+	check(mallinfo2().hblks == mapped + 2);
+	free_sized(p, MIB);
+	check(mallinfo2().hblks == mapped + 1);
+	free_aligned_sized(q, 64, MIB);
+	check(mallinfo2().hblks == mapped);
+	free_sized(NULL, 0);
+	free_aligned_sized(NULL, 64, 0);
+	check(errno == 4321);
+}
+
+static void stats(void)
+{
+	check(is_whale(malloc(6 * MIB)));
+	free(malloc(2 * MIB));
+	malloc_stats();
+}
+
+/* what is idle at the top of libc's heap goes back by nothing but malloc_trim() */
+static void trim(void)
+{
+	char *block[8], *top;
+	int i;
+
+	mallopt(M_MMAP_THRESHOLD, 32 * MIB);
+	mallopt(M_TRIM_THRESHOLD, 1 << 30);
+	for (i = 0; i < 8; i++)
+		block[i] = malloc(MIB);
+	top = sbrk(0);
+	check(block[7] < top);
+	for (i = 0; i < 8; i++)
+		free(block[i]);
+	check(sbrk(0) == top);
+	/* all but what is to be kept, then that too; no whale helps */
+	check(malloc_trim(4 * MIB) == 1);
+	check((char *)sbrk(0) <= top - 3 * MIB);
+	check((char *)sbrk(0) > top - 5 * MIB);
+	check(malloc_trim(0) == 1);
+	check((char *)sbrk(0) <= top - 7 * MIB);
+	check(malloc_trim(0) == 0);
+}
+
 /* enough for a threshold to be found out */
 static void rates(void)
 {
@@ -241,6 +307,9 @@ static const struct {
 	void (*fn)(void);
 } cases[] = {
 	{ "family", family },
+	{ "sized", sized },
+	{ "stats", stats },
+	{ "trim", trim },
 	{ "rates", rates },
 	{ "threads", threads },
 	{ "forks", forks },
