@@ -319,6 +319,19 @@ static int waited(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* what its parent has, and then something of its own */
+static int reads_and_writes(struct arena *a)
+{
+	int i;
+
+	CHECK(as_filled(a, 0, NR));
+	for (i = 0; i < NR; i += 2)
+		fill(slot_of(a, i), 100 + i);
+	for (i = 0; i < NR; i++)
+		CHECK(filled(slot_of(a, i), i % 2 ? i * 1000 : 100 + i));
+	return 0;
+}
+
 TEST_F(fork, every_way_to_fork)
 {
 	char *argv[] = { "true", NULL };
@@ -327,12 +340,14 @@ TEST_F(fork, every_way_to_fork)
 
 	pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (!pid)
-		_exit(grandchild(a) != 0 && !as_filled(a, 0, NR));
+		_exit(reads_and_writes(a));
 	EXPECT_EQ(0, waited(pid));
+	EXPECT_TRUE(as_filled(a, 0, NR));
 	pid = _Fork();
 	if (!pid)
-		_exit(!as_filled(a, 0, NR));
+		_exit(reads_and_writes(a));
 	EXPECT_EQ(0, waited(pid));
+	EXPECT_TRUE(as_filled(a, 0, NR));
 	/* these share the mm until they execute */
 	pid = vfork();
 	if (!pid) {
