@@ -57,8 +57,9 @@ $(KMOD_UNPACK): unpack-%:
 # kmod is a directory too.
 .PHONY: kmod $(KMOD_UNPACK)
 
-# The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule;
-# the script for its trace events.
+# The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule, and
+# before it the group that it names, which udev looks for as it reads the rule; the script for its trace
+# events.
 INSTALL += install-kmod
 KMOD_DKMS := $(DESTDIR)/usr/src/hakmem_region-$(VERSION)
 install-kmod:
@@ -67,6 +68,10 @@ install-kmod:
 	$(Q)install -m 644 $(wildcard kmod/*.[ch]) $(KMOD_DKMS)/kmod
 	$(Q)install -m 644 uapi/linux/hakmem_region.h $(KMOD_DKMS)/uapi/linux
 	$(Q)sed 's/@VERSION@/$(VERSION)/' kmod/dkms.conf.in > $(KMOD_DKMS)/dkms.conf
+ifeq ($(DESTDIR),)
+	$(Q)PATH=$$PATH:/usr/sbin:/sbin; [ "$$(id -u)" != 0 ] || getent group hakmem >/dev/null || \
+		groupadd --system hakmem || echo 'no group hakmem: only root can use the device' >&2
+endif
 	$(Q)install -D -m 644 kmod/60-hakmem-region.rules $(DESTDIR)/usr/lib/udev/rules.d/60-hakmem-region.rules
 	$(Q)install -D -m 755 tools/hakmem-reclaim.bt $(DESTDIR)$(PREFIX)/sbin/hakmem-reclaim.bt
 	$(Q)install -D -m 644 kmod/man/hakmem_region.4 $(DESTDIR)$(PREFIX)/share/man/man4/hakmem_region.4

@@ -96,7 +96,8 @@ $(B)/libhakmem.pc: userlib/libhakmem.pc.in $(B)/.flags
 	$(call say,GEN,$@)
 	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
 
-# A page is found by the name of each function that it is about.
+# A page is found by the name of each function that it is about.  /usr/local/lib, as what else is not
+# /lib or /usr/lib, the loader knows from its cache only.
 INSTALL += install-lib
 install-lib: $(LIB)
 	$(Q)install -d $(DESTDIR)$(PREFIX)/include/linux $(DESTDIR)$(PREFIX)/lib/pkgconfig \
@@ -117,3 +118,6 @@ install-lib: $(LIB)
 			done; \
 	done
 	$(Q)install -m 644 $(filter %.7,$(LIBHAKMEM_MAN)) $(DESTDIR)$(PREFIX)/share/man/man7
+ifeq ($(DESTDIR),)
+	$(Q)PATH=$$PATH:/usr/sbin:/sbin; [ "$$(id -u)" != 0 ] || ! command -v ldconfig >/dev/null || ldconfig || :
+endif
