@@ -35,6 +35,7 @@
 #include "env.h"
 #include "family.h"
 #include "machine.h"
+#include "source.h"
 
 /*
  * Zero until the next allocator is known: no block is smaller, so all go the
@@ -48,7 +49,7 @@ struct hkm_next hkm_next;
  * A program that has never heard of this library forks as it likes, so the
  * device is for it only if a child can read its parent's whales. And it may have
  * forbidden itself all calls but those for memory before its first whale, so the
- * window gets no name.
+ * window gets no name, and whether there is a device is found out at the start.
  */
 const struct hkm_front hkm_front = {
 	.prefix = "",
@@ -260,6 +261,7 @@ __attribute__((constructor)) static void start(void)
 		return;
 	hkm_threshold_read_environment();
 	hkm_machine_learn();
+	hkm_source_look();
 }
 
 /* ---- what is exported -------------------------------------------------------- */

@@ -27,6 +27,7 @@ static enum hkm_policy policy;	/* of the anonymous source when it is opened */
 static bool use_region;
 static enum hkm_thp thp;	/* as policy */
 static size_t exchange;		/* bytes; 0: what each source thinks best */
+static int not_there;		/* why the device is of no use, or 0; since the start */
 
 static void set_exchange(struct hkm_backend *be)
 {
@@ -141,6 +142,11 @@ static int open_arena(uint64_t features)
 	return 0;
 }
 
+void hkm_source_look(void)
+{
+	write_once(&not_there, hkm_sys_region_access());
+}
+
 static int open_region(enum hkm_source source)
 {
 	static bool told;
@@ -150,7 +156,7 @@ static int open_region(enum hkm_source source)
 		return 0;
 	if (source == HKM_SOURCE_REGION)
 		return open_arena(0);
-	err = open_arena(hkm_front.features);
+	err = read_once(&not_there) ?: open_arena(hkm_front.features);
 	if (err && !told && hkm_verbose())
 		hkm_message(HKM_DEVICE ": %s; using anonymous memory, which the kernel cannot take back while it is idle: %s",
 			    strerrordesc_np(-err), device_advice(err));

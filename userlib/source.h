@@ -47,6 +47,12 @@ static inline size_t hkm_slot_number(const void *ptr)
 }
 
 /*
+ * hkm_source_look - is there a device for this process? Where there is none, no first
+ * whale looks for it again, unless HKM_SOURCE_REGION is wanted. By one thread.
+ */
+void hkm_source_look(void);
+
+/*
  * hkm_source_open - reserve the window and open the device, if @cfg wants it.
  * -ENOMEM, or, with HKM_SOURCE_REGION, why the device cannot be used. Under
  * hkm_setup_lock, as long as whales are not served.

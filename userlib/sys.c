@@ -317,6 +317,12 @@ int hkm_sys_region_open(void)
 	return open_high(HKM_DEVICE, O_RDWR);
 }
 
+int hkm_sys_region_access(void)
+{
+	return (int)sys6(SYS_faccessat, AT_FDCWD, (long)HKM_DEVICE,
+			 R_OK | W_OK, 0, 0, 0);
+}
+
 int hkm_sys_open_trigger(const char *trigger)
 {
 	int fd = open_high(HKM_PRESSURE, O_RDWR | O_NONBLOCK);

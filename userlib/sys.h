@@ -72,6 +72,9 @@ int hkm_sys_write_file(const char *path, const char *text, size_t len);
 /* is a cgroup v2 mounted there? */
 bool hkm_sys_is_cgroup2(const char *path);
 
+/* hkm_sys_region_access - 0, or why the device could not be opened; opens nothing */
+int hkm_sys_region_access(void);
+
 /* bytes of RAM, and the limit on this process's address space */
 uint64_t hkm_sys_ram(void);
 uint64_t hkm_sys_address_space(void);

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../sandbox.h"
+
 #define MIB ((size_t)1 << 20)
 
 #define check(cond) do {						\
@@ -285,6 +287,43 @@ static void no_whales(void)
 	free(reallocarray(NULL, 3, MIB));
 }
 
+/* of whole slots, but in an idle run of more it may begin with another line of a page */
+static int is_whale_again(const void *p)
+{
+	return p && !((uintptr_t)p % (2 * MIB) & ~(uintptr_t)0xfc0);
+}
+
+static unsigned char *filled(unsigned char *p, size_t size)
+{
+	check(is_whale_again(p) && malloc_usable_size(p) >= size);
+	memset(p, (int)(size / MIB), size);
+	return p;
+}
+
+/* forbids itself all but the calls for memory, and only then has its first whale */
+static void sandboxed(void)
+{
+	unsigned char *p[4], *q = NULL;
+
+	check(!allow_memory_only(SECCOMP_RET_KILL_PROCESS));
+	for (int round = 0; round < 20; round++) {
+		for (size_t i = 0; i < 4; i++)
+			p[i] = filled(malloc((2 + 6 * i) * MIB), (2 + 6 * i) * MIB);
+		free(p[2]);
+		p[2] = calloc(16, MIB);
+		check(is_whale_again(p[2]) && !p[2][0] && !p[2][16 * MIB - 1]);
+		p[1] = realloc(p[1], 40 * MIB);
+		check(is_whale_again(p[1]) && p[1][0] == 8 && p[1][8 * MIB - 1] == 8);
+		p[3] = realloc(p[3], 3 * MIB);
+		check(p[3][0] == 20 && p[3][3 * MIB - 1] == 20);
+		q = realloc(q, (4 + 2 * (size_t)round) * MIB);
+		check(is_whale_again(q));
+		for (size_t i = 0; i < 4; i++)
+			free(p[i]);
+	}
+	free(q);
+}
+
 /* libraries with an allocation before everything, see early.c */
 #ifdef EARLY
 static void early(void)
@@ -315,6 +354,7 @@ static const struct {
 	{ "forks", forks },
 	{ "exits", exits },
 	{ "trims", trims },
+	{ "sandboxed", sandboxed },
 	{ "double_free", double_free },
 	{ "inner_free", inner_free },
 	{ "no_whales", no_whales },
