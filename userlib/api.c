@@ -126,6 +126,16 @@ void hkm_dump_heap_stats(FILE *out)
 	fputs(text, out ? out : stderr);
 }
 
+int hkm_stats_json(FILE *out)
+{
+	char text[HKM_REPORT_ROOM];
+
+	if (!out)
+		out = stderr;
+	hkm_report_json(text, sizeof(text));
+	return fputs(text, out) == EOF || fflush(out) ? -errno : 0;
+}
+
 void hkm_malloc_stats(void)
 {
 	hkm_heap_print_stats();

@@ -406,7 +406,7 @@ int hkm_pin(void *ptr, int on)
 	return 0;
 }
 
-void hkm_get_heap_stats(struct hkm_heap_stats *st)
+void hkm_stats(struct hkm_heap_stats *st)
 {
 	hkm_whale_heap_stats(st);
 	hkm_threshold_stats(st);

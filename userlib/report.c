@@ -54,7 +54,7 @@ size_t hkm_report_text(char *text, size_t room)
 	uint64_t allocs;
 	size_t len;
 
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	allocs = st.ring.hits + st.ring.misses;
 	len = bounded(snprintf(text, room,
 		"libhakmem heap\n"
@@ -84,7 +84,7 @@ size_t hkm_report_json(char *text, size_t room)
 	struct hkm_heap_stats st;
 	const int *r = st.threshold_ratings;
 
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	return bounded(snprintf(text, room,
 		"{\"backend\": \"%s\", \"live\": %llu, \"live_bytes\": %llu, "
 		"\"idle\": %zu, \"idle_bytes\": %llu, \"slots\": %zu, "
@@ -107,7 +107,7 @@ static bool was_used(void)
 {
 	struct hkm_heap_stats st;
 
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	return st.ring.hits + st.ring.misses + st.threshold_games;
 }
 

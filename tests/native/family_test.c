@@ -568,6 +568,45 @@ static void malloc_stats_has_the_whales(void)
 	check(strstr(text, "libhakmem: 2097152 bytes in 1 whales in use, 2097152 bytes idle\n"));
 }
 
+static void stats_are_written_as_json(void)
+{
+	FILE *f, *full = fopen("/dev/full", "w");
+	char *text;
+	size_t len;
+	void *p;
+
+	no_device();
+	p = hkm_malloc(SLOT);
+	hkm_free(hkm_malloc(2 * SLOT));
+	f = open_memstream(&text, &len);
+	check_int(hkm_stats_json(f), 0);
+	check_int(len, strlen(text));
+	check_int(count_lines(text), 1);
+	check(strstr(text, "{\"backend\": \"anon\", \"live\": 1, "
+		     "\"live_bytes\": 2097152, \"idle\": 1, "
+		     "\"idle_bytes\": 4194304, ") == text);
+	check(!strcmp(text + len - 3, "]}\n"));
+	fclose(f);
+	free(text);
+	check_int(hkm_stats_json(full), -ENOSPC);
+	fclose(full);
+	hkm_free(p);
+}
+
+static void print_json(void)
+{
+	no_device();
+	check_int(hkm_stats_json(NULL), 0);
+}
+
+static void json_of_no_file_is_on_stderr(void)
+{
+	char text[4096];
+
+	check(exited_well(run_child(print_json, text, sizeof(text))));
+	check(strstr(text, "{\"backend\": \"none\", \"live\": 0, ") == text);
+}
+
 static void trim_gives_idle_whales_back(void)
 {
 	char *p;
@@ -681,6 +720,8 @@ static const struct tap_case cases[] = {
 	CASE(pages_are_anonymous_unless_told),
 	CASE(mallinfo_has_the_whales),
 	CASE(malloc_stats_has_the_whales),
+	CASE(stats_are_written_as_json),
+	CASE(json_of_no_file_is_on_stderr),
 	CASE(trim_gives_idle_whales_back),
 #ifndef SANITIZED
 	CASE(memory_calls_are_enough),

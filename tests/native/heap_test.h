@@ -18,7 +18,7 @@ static inline struct hkm_heap_stats stats(void)
 {
 	struct hkm_heap_stats st;
 
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	return st;
 }
 

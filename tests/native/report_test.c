@@ -121,7 +121,7 @@ static void a_file_is_told_what_the_program_is(void)
 
 	use_the_heap();
 	dump(text, sizeof(text));
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	check_all_differ((const uint64_t []){
 		st.live, st.live_bytes, st.ring.cached, st.ring.slots,
 		st.idle_bytes, st.ring.hits, st.ring.misses, st.ring.evictions,
@@ -152,7 +152,7 @@ static void ratings_are_told_while_there_are_any(void)
 	for (int i = 0; i < 500; i++)
 		hkm_free(hkm_malloc(SLOT));
 	dump(text, sizeof(text));
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	check(st.threshold_is_rated && st.threshold_games);
 	check_int(sscanf(line(text, "threshold"),
 			 "%*u bytes, being rated, %d games\n", &n), 1);

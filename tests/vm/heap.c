@@ -37,7 +37,7 @@ static struct hkm_heap_stats heap_stats(void)
 {
 	struct hkm_heap_stats st;
 
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	return st;
 }
 

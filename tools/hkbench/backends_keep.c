@@ -235,6 +235,6 @@ void hb_heap_counters(struct hb_ctx *c, struct hb_counters *now)
 	struct hkm_heap_stats st;
 
 	(void)c;
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	ring_counters(&st.ring, now);
 }

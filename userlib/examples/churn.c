@@ -24,7 +24,7 @@ int main(void)
 		memset(frame, i, FRAME);
 		hkm_free(frame);
 	}
-	hkm_get_heap_stats(&st);
+	hkm_stats(&st);
 	printf("%llu of 100 frames from the cache\n",
 	       (unsigned long long)st.ring.hits);
 	return 0;

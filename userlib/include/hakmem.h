@@ -329,10 +329,16 @@ struct hkm_heap_stats {
 	int threshold_ratings[HKM_THRESHOLDS];
 };
 
-void hkm_get_heap_stats(struct hkm_heap_stats *st);
+void hkm_stats(struct hkm_heap_stats *st);
 
 /* hkm_dump_heap_stats - the same as text, to @out (NULL: stderr) */
 void hkm_dump_heap_stats(FILE *out);
+
+/*
+ * hkm_stats_json - the same as one line of JSON, as HAKMEM_STATS_FILE has it, to @out
+ * (NULL: stderr), which is flushed. 0, or why it could not be written.
+ */
+int hkm_stats_json(FILE *out);
 
 /* ---- timing --------------------------------------------------------------- */
 
