@@ -3,6 +3,10 @@
 #include "hkr_test.h"
 #include <pthread.h>
 #include <sched.h>
+#include <linux/futex.h>
+#include <linux/mempolicy.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
 #include "harness.h"
 
 #define NR_SLOTS	16
@@ -416,6 +420,87 @@ static bool has_vm_flag(void *addr, const char *flag)
 	if (f)
 		fclose(f);
 	return has;
+}
+
+/* ---- what hakmem_region(4) says that is otherwise than with anonymous memory ---- */
+
+static int futex(uint32_t *word, int op, uint32_t value)
+{
+	return syscall(SYS_futex, word, op, value, NULL, NULL, 0) < 0 ?
+	       -errno : 0;
+}
+
+TEST_F(arena, has_private_futexes_only)
+{
+	uint32_t *word = (void *)slot_of(&self->a, 1);
+
+	*word = 1;
+	EXPECT_EQ(-EFAULT, futex(word, FUTEX_WAKE, 1));
+	EXPECT_EQ(-EFAULT, futex(word, FUTEX_WAIT, 0));
+	EXPECT_EQ(0, futex(word, FUTEX_WAKE_PRIVATE, 1));
+	EXPECT_EQ(-EAGAIN, futex(word, FUTEX_WAIT_PRIVATE, 0));
+}
+
+TEST_F(arena, is_neither_merged_nor_wiped_on_fork)
+{
+	char *p = slot_of(&self->a, 1);
+
+	fill(p, 1);
+	EXPECT_EQ(0, madvise(p, SLOT, MADV_MERGEABLE));
+	EXPECT_FALSE(has_vm_flag(p, " mg"));
+	EXPECT_EQ(-1, madvise(p, SLOT, MADV_WIPEONFORK));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_FALSE(has_vm_flag(p, " wf"));
+	EXPECT_TRUE(filled(p, 1));
+}
+
+static int touch_in_child(void *p)
+{
+	return touch(p, false);
+}
+
+TEST_F(arena, may_be_kept_from_children)
+{
+	struct arena *a = &self->a;
+
+	fill(slot_of(a, 1), 1);
+	ASSERT_EQ(0, madvise(a->base, self->size, MADV_DONTFORK));
+	EXPECT_EQ(SIGSEGV, in_child(touch_in_child, slot_of(a, 1)));
+	ASSERT_EQ(0, madvise(a->base, self->size, MADV_DOFORK));
+	EXPECT_EQ(0, in_child(touch_in_child, slot_of(a, 1)));
+	EXPECT_TRUE(filled(slot_of(a, 1), 1));
+}
+
+/* HANDOUT says the node: a policy is taken and says nothing */
+TEST_F(arena, has_a_policy_of_its_own)
+{
+	char *p = slot_of(&self->a, 1);
+	unsigned long nodes = 1;
+	int mode = -1;
+
+	fill(p, 1);
+	EXPECT_EQ(0, syscall(SYS_mbind, p, SLOT, MPOL_BIND, &nodes,
+			     8 * sizeof(nodes), MPOL_MF_MOVE));
+	EXPECT_EQ(0, syscall(SYS_get_mempolicy, &mode, NULL, 0UL, p,
+			     MPOL_F_ADDR));
+	EXPECT_EQ(MPOL_LOCAL, mode);
+	EXPECT_TRUE(filled(p, 1));
+}
+
+TEST_F(arena, has_no_faults_for_user_space)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)slot_of(&self->a, 1), SLOT },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_API, &api));
+	EXPECT_EQ(-1, ioctl(fd, UFFDIO_REGISTER, &reg));
+	EXPECT_EQ(EINVAL, errno);
+	close(fd);
 }
 
 TEST_F(arena, is_in_core_dumps_only_when_asked_for)
