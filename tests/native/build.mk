@@ -70,6 +70,7 @@ NATIVE_WRAP :=				\
 	hkm_sys_mremap_away		\
 	hkm_sys_name			\
 	hkm_sys_open_trigger		\
+	hkm_sys_region_access		\
 	hkm_sys_region_handout		\
 	hkm_sys_region_info		\
 	hkm_sys_region_open		\

@@ -125,6 +125,12 @@ bool fake_has_memory(size_t slot)
 	ret __wrap_##name params;	\
 	ret __wrap_##name params
 
+WRAP(int, hkm_sys_region_access, (void))
+{
+	return fake.enabled ? fake.open_error :
+			      __real_hkm_sys_region_access();
+}
+
 WRAP(int, hkm_sys_region_open, (void))
 {
 	size_t room = 4096 + MAX_SLOTS * sizeof(*words);

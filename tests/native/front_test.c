@@ -8,11 +8,14 @@
 
 #include "heap.h"
 #include "heap_test.h"
+#include "source.h"
 
+/* as if the program started here */
 static void with_features(uint64_t features)
 {
 	with_device();
 	fake.features = features;
+	hkm_source_look();
 }
 
 /* the first whale, which is when the device is looked at */
@@ -32,6 +35,16 @@ static void this_is_the_preload_objects_front(void)
 	check(!strcmp(hkm_front.prefix, ""));
 	no_device();
 	check(!strcmp(backend(), "anon"));
+}
+
+static void none_is_looked_for_that_was_not_there_at_the_start(void)
+{
+	no_device();
+	hkm_source_look();
+	with_device();
+	fake.features = HKR_FEAT_FORK;
+	check(!strcmp(backend(), "anon"));
+	check_int(fake.opens, 0);
 }
 
 static void a_device_that_forks_is_taken(void)
@@ -106,6 +119,7 @@ static void huge_pages_that_are_disabled_are_told_as_that(void)
 
 static const struct tap_case cases[] = {
 	CASE(this_is_the_preload_objects_front),
+	CASE(none_is_looked_for_that_was_not_there_at_the_start),
 	CASE(a_device_that_forks_is_taken),
 	CASE(one_that_does_not_is_left_alone),
 	CASE(it_is_taken_where_it_is_asked_for),
