@@ -103,10 +103,11 @@ static enum lru_status hkr_pick_one(HKR_LRU_WALK_ARGS)
 
 	if (pick->nr == HKR_MEMCG_ARENAS)
 		return LRU_SKIP;
-	if (hkr_ages_oldest(ages)) {
-		atomic_inc(&ages->view->takers);
-		pick->ages[pick->nr++] = ages;
-	}
+	/* nobody waits behind what is empty: count has to come past it, too */
+	if (!hkr_ages_oldest(ages))
+		return LRU_ROTATE;
+	atomic_inc(&ages->view->takers);
+	pick->ages[pick->nr++] = ages;
 	return pick->then;
 }
 

@@ -295,7 +295,7 @@ unsigned long hkr_pool_shrink(int nid, unsigned long want)
 	if (!pool)
 		return 0;
 	want = min(want, hkr_pool_spare(nid));
-	while (freed < want) {
+	while (want--) {
 		struct folio *folio = hkr_pool_pop(pool, false) ?:
 				      hkr_pool_pop(pool, true);
 
@@ -336,8 +336,7 @@ unsigned long hkr_pool_empty(int nid)
 
 	while ((folio = hkr_pool_pop(pool, false) ?:
 			hkr_pool_pop(pool, true))) {
-		hkr_folio_leave(folio);
-		freed++;
+		freed += hkr_folio_leave(folio);
 	}
 	return freed;
 }

@@ -166,7 +166,7 @@ void hkr_view_unuse(struct hkr_view *view)
 		wake_up_var(&view->takers);
 }
 
-/* zapped; the memory of one claim goes. True: it is where @take wants it */
+/* zapped; the memory of one claim goes. True: so it did, and to the kernel if it was to */
 static bool hkr_take_finish(const struct hkr_claim *claim,
 			    const struct hkr_take *take)
 {
@@ -209,8 +209,8 @@ static bool hkr_take_finish(const struct hkr_claim *claim,
  *
  * Waits for no lock, and so may run inside an allocation.
  *
- * Return: slots whose memory is where @take wants it; of the buddy allocator's
- * not what somebody pinned just then, or what is poisoned
+ * Return: slots taken, but where the buddy allocator was to have their memory not
+ * those of which it has not: what somebody pinned just then, or what is poisoned
  */
 unsigned long hkr_take_slots(struct hkr_ages *ages, struct hkr_take *take)
 {

@@ -133,7 +133,9 @@ int hkm_stats_json(FILE *out)
 	if (!out)
 		out = stderr;
 	hkm_report_json(text, sizeof(text));
-	return fputs(text, out) == EOF || fflush(out) ? -errno : 0;
+	/* a stream of wide characters fails without it */
+	errno = 0;
+	return fputs(text, out) == EOF || fflush(out) ? -(errno ?: EIO) : 0;
 }
 
 void hkm_malloc_stats(void)

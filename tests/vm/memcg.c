@@ -229,14 +229,17 @@ TEST_F(group, process_in_need_gets_the_idle_slots_of_its_group)
 }
 
 #define MANY	32	/* arenas: twice as many as a call of the shrinker looks at */
+#define EMPTY	80	/* before them, that have nothing: more than it comes past */
 
 TEST_F(group, process_in_need_gets_what_is_idle_in_many_arenas)
 {
-	struct arena many[MANY];
+	struct arena many[MANY], empty[EMPTY];
 	int i, k, kept = 0;
 
 	ASSERT_EQ(0, group_make(G, 200));
 	ASSERT_EQ(0, group_enter(G));
+	for (i = 0; i < EMPTY; i++)
+		ASSERT_EQ(1, charged_arena(&empty[i]));
 	for (i = 0; i < MANY; i++) {
 		ASSERT_EQ(1, charged_arena(&many[i]));
 		ASSERT_EQ(0, handout(&many[i], 2, COMMIT));
@@ -249,6 +252,8 @@ TEST_F(group, process_in_need_gets_what_is_idle_in_many_arenas)
 		kept += count_state(&many[i], 0, 2, HKR_WORD_IDLE);
 		arena_close(&many[i]);
 	}
+	for (i = 0; i < EMPTY; i++)
+		arena_close(&empty[i]);
 	EXPECT_LE(kept, 15);
 }
 
