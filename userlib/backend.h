@@ -29,6 +29,8 @@
  *   drop     busy or idle -> nothing; the memory goes back
  *   evict    idle -> nothing, for a run that has been idle while others used
  *            the source: what they have made of parts of it is left alone
+ *   evict_many  the same of many, by as few calls as can be. Anonymous memory has
+ *            none: there it is a call or two for each
  *
  * While a run of the device is idle the kernel may take slots of it back, and
  * the next commit, of any thread, may be given them: even the very same run.
@@ -51,6 +53,12 @@
 #define HKM_COMMIT_FROM_IDLE (1U << 0)
 
 struct hkm_backend;
+
+/* a run, as its source knows it */
+struct hkm_place {
+	void *run;
+	size_t nr_slots;
+};
 
 struct hkm_backend_ops {
 	const char *name;
@@ -76,6 +84,8 @@ struct hkm_backend_ops {
 		    size_t nr_slots);
 	int (*drop)(struct hkm_backend *be, void *run, size_t nr_slots);
 	void (*evict)(struct hkm_backend *be, void *run, size_t nr_slots);
+	void (*evict_many)(struct hkm_backend *be,
+			   const struct hkm_place *places, size_t n);
 	/* is what is neither idle nor dropped still there? NULL: always */
 	bool (*is_here)(struct hkm_backend *be);
 	void (*close)(struct hkm_backend *be);

@@ -21,6 +21,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/env.c		\
 	userlib/heap.c		\
 	userlib/lane.c		\
+	userlib/leave.c		\
 	userlib/live.c		\
 	userlib/lock.c		\
 	userlib/low.c		\

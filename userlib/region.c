@@ -94,32 +94,6 @@ static int recycle(struct hkm_region *r, unsigned int mode, size_t first, size_t
 /* ---- claims -------------------------------------------------------------- */
 
 /*
- * IDLE -> BUSY, keeping the generation. Acquire: pairs with the store-release
- * in region_idle(), so that what the last owner did to the slot comes before
- * what the next one does. Failing means that kernel or thread was faster.
- */
-static bool claim_slot(uint64_t *word)
-{
-	uint64_t old = read_once(word);
-
-	if (HKR_WORD_STATE(old) != HKR_WORD_IDLE)
-		return false;
-	return __atomic_compare_exchange_n(word, &old,
-			HKR_WORD_MAKE(HKR_WORD_BUSY, 0, HKR_WORD_GEN(old)),
-			false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
-}
-
-/* How many slots from @first on could be claimed before one could not. */
-static size_t claim(struct hkm_region *r, size_t first, size_t nr)
-{
-	size_t n = 0;
-
-	while (n < nr && claim_slot(&r->words[first + n]))
-		n++;
-	return n;
-}
-
-/*
  * BUSY -> IDLE, keeping the generation. Release: pairs with the acquire of
  * claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
  * last access to the slot comes before anybody else's first.
@@ -131,33 +105,37 @@ static inline void set_idle(uint64_t *word, uint64_t epoch)
 }
 
 /*
- * Drop slots that are ours. Where that fails, because the program has closed the
- * device, say, nobody will use them any more; the kernel may have them.
+ * Nobody will use them any more, because the program has closed the device, say; the
+ * kernel may have them.
  */
-static int drop_ours(struct hkm_region *r, size_t first, size_t nr)
+void hkm_region_forsake(struct hkm_region *r, size_t first, size_t nr)
 {
 	uint64_t *word = &r->words[first], epoch = read_once(&r->control->epoch);
-	int err = recycle(r, HKR_RECYCLE_DROP, first, nr);
 
-	for (size_t i = 0; err && i < nr; i++)
+	for (size_t i = 0; i < nr; i++)
 		if (HKR_WORD_STATE(read_once(&word[i])) == HKR_WORD_BUSY)
 			set_idle(&word[i], epoch);
+}
+
+/* Drop slots that are ours. */
+static int drop_ours(struct hkm_region *r, size_t first, size_t nr)
+{
+	int err = recycle(r, HKR_RECYCLE_DROP, first, nr);
+
+	if (err)
+		hkm_region_forsake(r, first, nr);
 	return err;
 }
 
-/* Drop what is still idle of a run, in as few calls as its gaps allow. */
+/* Drop what is still idle of a run. */
 static void drop_idle(struct hkm_region *r, size_t first, size_t nr)
 {
-	while (nr) {
-		size_t n = claim(r, first, nr);
+	const struct hkm_place place = {
+		r->be.base + (first << HKM_SLOT_SHIFT), nr,
+	};
 
-		if (n)
-			drop_ours(r, first, n);
-		else
-			n = 1;
-		first += n;
-		nr -= n;
-	}
+	if (nr)
+		hkm_region_evict_many(&r->be, &place, 1);
 }
 
 /*
@@ -189,7 +167,7 @@ static size_t claim_around_empty(struct hkm_region *r, size_t first, size_t nr,
 	for (; n < nr; n++) {
 		uint64_t *word = &r->words[first + n];
 
-		if (!claim_slot(word) &&
+		if (!hkm_region_claim_slot(word) &&
 		    HKR_WORD_STATE(read_once(word)) != HKR_WORD_EMPTY)
 			break;
 	}
@@ -291,7 +269,7 @@ static int region_reuse(struct hkm_backend *be, void *run, size_t nr_slots)
 
 	if (!hkm_region_owned(r))
 		return -ESTALE;
-	n = claim(r, first, nr_slots);
+	n = hkm_region_claim(r, first, nr_slots);
 	if (likely(n == nr_slots))
 		return 0;
 
@@ -410,10 +388,9 @@ static int region_drop(struct hkm_backend *be, void *run, size_t nr_slots)
 
 static void region_evict(struct hkm_backend *be, void *run, size_t nr_slots)
 {
-	struct hkm_region *r = hkm_to_region(be);
+	const struct hkm_place place = { run, nr_slots };
 
-	if (hkm_region_owned(r))
-		drop_idle(r, hkm_region_slot(r, run), nr_slots);
+	hkm_region_evict_many(be, &place, 1);
 }
 
 /* A forked child may not have what its parent has. */
@@ -446,6 +423,7 @@ static const struct hkm_backend_ops region_ops = {
 	.move = region_move,
 	.drop = region_drop,
 	.evict = region_evict,
+	.evict_many = hkm_region_evict_many,
 	.is_here = region_is_here,
 	.close = region_close,
 };

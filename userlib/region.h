@@ -62,7 +62,39 @@ static inline unsigned int hkm_region_handout_flags(size_t nr_slots,
 	       (flags & HKM_COMMIT_FROM_IDLE ? HKR_HANDOUT_FROM_IDLE : 0);
 }
 
-/* region_batch.c; the operation of that name */
+/*
+ * IDLE -> BUSY, keeping the generation. Acquire: pairs with the store-release
+ * in region_idle(), so that what the last owner did to the slot comes before
+ * what the next one does. Failing means that kernel or thread was faster.
+ */
+static inline bool hkm_region_claim_slot(uint64_t *word)
+{
+	uint64_t old = read_once(word);
+
+	if (HKR_WORD_STATE(old) != HKR_WORD_IDLE)
+		return false;
+	return __atomic_compare_exchange_n(word, &old,
+			HKR_WORD_MAKE(HKR_WORD_BUSY, 0, HKR_WORD_GEN(old)),
+			false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+/* hkm_region_claim - how many slots from @first on could be, before one could not */
+static inline size_t hkm_region_claim(struct hkm_region *r, size_t first,
+				      size_t nr)
+{
+	size_t n = 0;
+
+	while (n < nr && hkm_region_claim_slot(&r->words[first + n]))
+		n++;
+	return n;
+}
+
+/* hkm_region_forsake - slots that are ours and cannot be dropped are the kernel's */
+void hkm_region_forsake(struct hkm_region *r, size_t first, size_t nr);
+
+/* region_batch.c; the operations of these names */
+void hkm_region_evict_many(struct hkm_backend *be,
+			   const struct hkm_place *places, size_t n);
 int hkm_region_commit_many(struct hkm_backend *be, size_t nr_slots,
 			   unsigned int flags, void **runs, unsigned int n);
 

@@ -13,8 +13,7 @@
  * neighbours are joined; then a new one is supplied (supply.c).
  *
  * Idle memory is bounded in bytes (capacity.c), and by age where the policy is to
- * let it decay. Nothing runs on its own for that, unless somebody asks for it (trimmer.c):
- * it rides on the calls of the program.
+ * let it decay; what is too much leaves by the calls of the program (leave.c).
  *
  * What cannot fail: free. What does not fit the device gets anonymous memory.
  */
@@ -26,6 +25,7 @@
 #include "checker.h"
 #include "env.h"
 #include "lane.h"
+#include "leave.h"
 #include "live.h"
 #include "pack.h"
 #include "probes.h"
@@ -43,80 +43,8 @@
 /* Atomic, each for itself. */
 static bool is_open;
 static enum hkm_policy policy;
-static uint64_t decay_ms;
-static uint64_t next_trim_ms;	/* not before this */
 
 /* ---- idle runs ---------------------------------------------------------------- */
-
-static void drop(const struct hkm_run *run)
-{
-	struct hkm_backend *be = hkm_source_of(run->first);
-
-	if (run->flags & HKM_RUN_PINNED)	/* to its source it is not idle */
-		be->ops->drop(be, hkm_slot_address(run->first), run->nr);
-	else
-		be->ops->evict(be, hkm_slot_address(run->first), run->nr);
-}
-
-/* There is no room for it. */
-static void evict(const struct hkm_run *run)
-{
-	HKM_PROBE2(evict, hkm_slot_address(run->first),
-		   run->nr << HKM_SLOT_SHIFT);
-	drop(run);
-}
-
-/* It is old, or all are to go. */
-static void trim(const struct hkm_run *run)
-{
-	HKM_PROBE2(trim, hkm_slot_address(run->first),
-		   run->nr << HKM_SLOT_SHIFT);
-	drop(run);
-}
-
-/*
- * The kernel sees the age of the device's idle slots itself. Where memory is to be
- * kept, the capacity is all that age is asked for, and no more goes than it has.
- */
-static cold void trim_old(uint64_t now)
-{
-	uint64_t decay = read_once(&decay_ms), due = read_once(&next_trim_ms);
-	uint64_t kept = read_once(&policy) == HKM_POLICY_KEEP ?
-			hkm_capacity_floor() : 0;
-	struct hkm_run run;
-
-	if (now < due || now < decay ||
-	    !__atomic_compare_exchange_n(&next_trim_ms, &due,
-					 now + decay / 4 + 1, false,
-					 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
-		return;
-	while (hkm_lane_sum_idle() > kept &&
-	       hkm_cache_pop(now - decay, hkm_source_border, false, SIZE_MAX,
-			     &run)) {
-		hkm_capacity_cold(run.nr);
-		trim(&run);
-	}
-}
-
-static void trim_if_due(uint64_t now)
-{
-	if (unlikely(now >= read_once(&next_trim_ms)))
-		trim_old(now);
-}
-
-static cold void trim_to_limit(void)
-{
-	uint64_t most = hkm_capacity_now(), idle = hkm_lane_sum_idle();
-	struct hkm_run run;
-
-	while (idle > most &&
-	       hkm_cache_pop(UINT64_MAX, 0, false, SIZE_MAX, &run)) {
-		idle -= run.nr < idle ? run.nr : idle;
-		hkm_lane_add(&hkm_lane()->evictions, 1);
-		hkm_capacity_evicted(run.nr);
-		evict(&run);
-	}
-}
 
 /*
  * The sum over all lanes is not looked at for each free, but for each 64th part
@@ -130,7 +58,7 @@ static void keep_to_limit(size_t nr)
 	if (likely(read_once(&lane->unchecked) <= hkm_capacity_now() / 64))
 		return;
 	write_once(&lane->unchecked, 0);
-	trim_to_limit();
+	hkm_leave_to_limit();
 }
 
 static void make_idle(size_t first, size_t nr, unsigned int flags)
@@ -143,11 +71,11 @@ static void make_idle(size_t first, size_t nr, unsigned int flags)
 	    be->ops->idle(be, hkm_slot_address(first), nr))
 		run.flags |= HKM_RUN_ZERO;
 	if (unlikely(!hkm_cache_put(&run, now))) {
-		trim(&run);	/* the cache is closed */
+		hkm_leave_closed(&run);
 		return;
 	}
 	keep_to_limit(nr);
-	trim_if_due(now);
+	hkm_leave_if_due(now);
 	hkm_trimmer_notice();
 }
 
@@ -352,7 +280,7 @@ static cold void *alloc_missed(unsigned int site, size_t nr, size_t size,
 		return whale;
 	HKM_PROBE1(miss, size);
 	hkm_lane_add(&hkm_lane()->misses, 1);
-	trim_if_due(hkm_cache_now_ms());
+	hkm_leave_if_due(hkm_cache_now_ms());
 	if (hkm_cache_merge()) {
 		whale = site ? alloc_cached_of(site, nr, size, flags) :
 			       alloc_cached(nr, size, flags);
@@ -450,7 +378,7 @@ bool hkm_run_confirm(const struct hkm_run *run)
 void hkm_run_put_back(const struct hkm_run *run)
 {
 	if (!hkm_cache_put(run, hkm_cache_now_ms()))
-		evict(run);
+		hkm_leave_for_others(run);
 }
 
 void *hkm_run_make_live(const struct hkm_run *run, uint32_t half, size_t size)
@@ -479,21 +407,12 @@ size_t hkm_run_limit(void)
 void hkm_whale_set_limit(size_t bytes)
 {
 	hkm_capacity_set_limit(bytes >> HKM_SLOT_SHIFT);
-	trim_to_limit();
+	hkm_leave_to_limit();
 }
 
 void hkm_whale_set_trim(enum hkm_trim how)
 {
-	hkm_trimmer_set(how, read_once(&policy) == HKM_POLICY_DECAY ?
-			     read_once(&decay_ms) : UINT64_MAX);
-}
-
-/* Where age does not matter there is nothing due, ever. */
-static bool goes_by_age(const struct hkm_config *cfg)
-{
-	return cfg->policy == HKM_POLICY_DECAY ||
-	       (cfg->policy == HKM_POLICY_KEEP &&
-		cfg->capacity == HKM_CAPACITY_AUTO);
+	hkm_trimmer_set(how, hkm_leave_decay_ms());
 }
 
 int hkm_whale_open(const struct hkm_config *cfg)
@@ -502,7 +421,7 @@ int hkm_whale_open(const struct hkm_config *cfg)
 		.capacity = cfg->slots,
 		.order = cfg->order,
 		.whole = hkm_env_flag(HAKMEM_GUARD),
-		.evict = evict,
+		.evict = hkm_leave_for_others,
 	};
 	int err;
 
@@ -522,9 +441,8 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	if (err)
 		return err;
 	write_once(&policy, cfg->policy);
-	write_once(&decay_ms, cfg->decay_ms);
 	hkm_capacity_open(cfg->capacity, cfg->limit >> HKM_SLOT_SHIFT);
-	write_once(&next_trim_ms, goes_by_age(cfg) ? 0 : UINT64_MAX);
+	hkm_leave_open(cfg);
 	cache.border = hkm_source_border;
 	hkm_cache_open(&cache);
 	/* Release: pairs with the acquire in hkm_whale_is_open(). */
@@ -551,16 +469,7 @@ bool hkm_whale_is_kept(void)
 
 size_t hkm_whale_release(bool pinned_too)
 {
-	struct hkm_run run;
-	size_t nr = 0;
-
-	/* One call for neighbours. */
-	hkm_cache_merge();
-	while (hkm_cache_pop(UINT64_MAX, 0, pinned_too, SIZE_MAX, &run)) {
-		nr += run.nr;
-		trim(&run);
-	}
-	return nr << HKM_SLOT_SHIFT;
+	return hkm_leave_all(pinned_too) << HKM_SLOT_SHIFT;
 }
 
 void hkm_whale_pin(void *ptr, bool on)

@@ -432,6 +432,7 @@ static void holes_of_the_arena_are_used(void)
 	for (int i = 0; i < 100; i += 2)
 		hkm_free(block[i]);
 	check_int(hkm_release_all(), 50 * SLOT);
+	check_int(fake.drops, 2);	/* 32 at a time */
 	fake.handouts = 0;
 	check_int(hkm_alloc_batch(block + 100, 50, SLOT), 50);
 	check_int(fake.handouts, 1);

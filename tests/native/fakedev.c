@@ -287,6 +287,8 @@ static int check_taken(const struct hkr_range *range)
 {
 	if (range->first + range->nr_slots > fake.nr_slots)
 		return -ERANGE;
+	if (range->first + range->nr_slots == fake.refuse_range)
+		return -EBUSY;
 	for (size_t i = range->first; i < range->first + range->nr_slots; i++)
 		if (!taken[i])
 			return -ENXIO;
@@ -336,6 +338,7 @@ static void move_one(struct hkr_range *range)
 WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 {
 	struct hkr_range *range;
+	int done = 0;
 
 	if (!fake.enabled)
 		return __real_hkm_sys_region_recycle(fd, recycle);
@@ -353,8 +356,11 @@ WRAP(int, hkm_sys_region_recycle, (int fd, struct hkr_recycle *recycle))
 		count(drops);
 	else
 		count(fresh);
-	recycle_one(recycle, range);
-	return !range->result;
+	for (uint32_t i = 0; i < recycle->nr; i++) {
+		recycle_one(recycle, &range[i]);
+		done += !range[i].result;
+	}
+	return done;
 }
 
 WRAP(void, hkm_sys_name, (void *addr, size_t size, const char *name))

@@ -22,6 +22,7 @@ struct fakedev {
 	int handout_call_error;	/* of the call as a whole, or 0 */
 	int setup_error;
 	int recycle_error;	/* -EBADF: the program has closed the device */
+	size_t refuse_range;	/* RECYCLE fails for the one that ends before this slot, or 0 */
 	bool refuse_arena;	/* mmap() unmaps what was there, then fails */
 	bool tell_sites_apart;	/* no two callers are one site by their hash */
 	size_t refuse_tables;	/* there is no memory for one of so many bytes, or 0 */

@@ -270,6 +270,52 @@ static void evict_leaves_a_namesake_alone(void)
 	check_states(0, 3, HKR_WORD_BUSY);
 }
 
+/* four idle runs of two slots, with one that is in use after each */
+static void open_many(struct hkm_place *places)
+{
+	open_arena(16);
+	for (int i = 0; i < 4; i++) {
+		places[i] = (struct hkm_place){ commit(2), 2 };
+		commit(1);
+		memset(places[i].run, 5, 2 * SLOT);
+	}
+	for (int i = 0; i < 4; i++)
+		be->ops->idle(be, places[i].run, 2);
+}
+
+static void many_are_evicted_by_one_call(void)
+{
+	struct hkm_place places[4];
+
+	open_many(places);
+	check_int(fake_reclaim(3, 1), 1);
+	be->ops->evict_many(be, places, 4);
+	check_int(fake.drops, 1);
+	for (size_t i = 0; i < 12; i++) {
+		check_int(state(i), i % 3 == 2 ? HKR_WORD_BUSY : HKR_WORD_EMPTY);
+		check_int(fake_is_taken(i), i % 3 == 2);
+		check(i % 3 == 2 || !fake_has_memory(i));
+	}
+	be->ops->evict_many(be, places, 4);
+	check_int(fake.drops, 1);
+}
+
+/* the others go, and nobody keeps what does not */
+static void of_many_one_may_be_refused(void)
+{
+	struct hkm_place places[4];
+
+	open_many(places);
+	fake.refuse_range = 5;
+	be->ops->evict_many(be, places, 4);
+	check_int(fake.drops, 1);
+	for (size_t i = 0; i < 12; i++)
+		if (i % 3 < 2)
+			check_int(state(i), i / 3 == 1 ? HKR_WORD_IDLE :
+							 HKR_WORD_EMPTY);
+	check_int(fake_reclaim(3, 2), 2);
+}
+
 static void failed_recommit_leaves_a_late_owner_alone(void)
 {
 	char *cached, *theirs;
@@ -497,7 +543,9 @@ static void *use_hints(void *arg)
 		struct hint *h = &hints[next_random(&seed) % HINTS];
 
 		if (h->run && next_random(&seed) % 4 == 0) {
-			be->ops->evict(be, h->run, h->nr);
+			const struct hkm_place place = { h->run, h->nr };
+
+			be->ops->evict_many(be, &place, 1);
 			h->run = NULL;
 		} else if (h->run && be->ops->reuse(be, h->run, h->nr)) {
 			h->run = NULL;
@@ -554,6 +602,8 @@ static const struct tap_case cases[] = {
 	CASE(reuse_leaves_others_alone),
 	CASE(evict_leaves_others_alone),
 	CASE(evict_leaves_a_namesake_alone),
+	CASE(many_are_evicted_by_one_call),
+	CASE(of_many_one_may_be_refused),
 	CASE(failed_recommit_leaves_a_late_owner_alone),
 	CASE(commit_and_recommit_exclude_each_other),
 	CASE(a_contested_run_has_one_owner),
