@@ -16,16 +16,16 @@
 
 struct hkm_lane lanes[NR_LANES] behind_all("hkm_lanes");
 static uint64_t lanes_given;	/* to more threads than there are lanes, perhaps */
-__thread struct hkm_lane *hkm_my_lane;
+__thread uintptr_t hkm_thread;
 
 cold struct hkm_lane *hkm_lane_assign(void)
 {
 	uint64_t nr = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
 	uint32_t i = nr % NR_LANES;
 
-	hkm_my_lane = &lanes[i];
-	write_once(&hkm_my_lane->line, i);
-	return hkm_my_lane;
+	hkm_thread = (uintptr_t)&lanes[i] | (hkm_thread & HKM_IN_ANY);
+	write_once(&lanes[i].line, i);
+	return &lanes[i];
 }
 
 /* Lanes with anything in them; the others are pages that need not be there. */

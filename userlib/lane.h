@@ -11,6 +11,7 @@
 #include <sys/single_threaded.h>
 
 #include "compiler.h"
+#include "thread.h"
 
 /**
  * struct hkm_lane - what a thread counts, and where it looks first
@@ -35,11 +36,10 @@ struct hkm_lane {
 } __attribute__((aligned(128)));
 
 struct hkm_lane *hkm_lane_assign(void);
-extern __thread struct hkm_lane *hkm_my_lane;
 
 static inline struct hkm_lane *hkm_lane(void)
 {
-	struct hkm_lane *lane = hkm_my_lane;
+	struct hkm_lane *lane = (struct hkm_lane *)(hkm_thread & ~HKM_IN_ANY);
 
 	return likely(lane) ? lane : hkm_lane_assign();
 }

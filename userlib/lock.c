@@ -24,7 +24,7 @@
  * initialized first, are called while all is taken: later than ours before the
  * fork, and earlier after it. They may call malloc(), where libc's takes its locks
  * after all handlers. So from here to there the thread that forks passes all locks
- * as their owner, which it is: hkm_forking.
+ * as their owner, which it is: HKM_IN_FORK.
  */
 #include <limits.h>
 #include <pthread.h>
@@ -43,11 +43,9 @@ static inline void relax(void)
 #endif
 }
 
-__thread bool hkm_forking;
-
 cold void hkm_lock_wait(struct hkm_lock *lock)
 {
-	if (hkm_forking)
+	if (hkm_is_in(HKM_IN_FORK))
 		return;
 	for (int i = 0; i < SPINS; i++) {
 		unsigned int free = 0;
@@ -88,12 +86,12 @@ static void before_fork(void)
 	hkm_lock_shared(&registry);
 	for (struct hkm_lock *l = registered; l; l = l->next)
 		hkm_lock_shared(l);
-	hkm_forking = true;
+	hkm_enter(HKM_IN_FORK);
 }
 
 static void after_fork_parent(void)
 {
-	hkm_forking = false;
+	hkm_exit(HKM_IN_FORK);
 	for (struct hkm_lock *l = registered; l; l = l->next)
 		hkm_unlock_shared(l);
 	hkm_unlock_shared(&registry);
@@ -109,7 +107,7 @@ static void release_in_child(struct hkm_lock *lock)
 
 static void after_fork_child(void)
 {
-	hkm_forking = false;
+	hkm_exit(HKM_IN_FORK);
 	for (struct hkm_lock *l = registered; l; l = l->next) {
 		if (l->in_child)
 			l->in_child();
@@ -134,7 +132,7 @@ void hkm_lock_register(struct hkm_lock *lock)
 {
 	hkm_lock(&registry);
 	if (!lock->registered) {
-		if (hkm_forking)
+		if (hkm_is_in(HKM_IN_FORK))
 			write_once(&lock->word, 1);
 		lock->registered = true;
 		lock->next = registered;

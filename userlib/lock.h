@@ -21,6 +21,7 @@
 #include <sys/single_threaded.h>
 
 #include "compiler.h"
+#include "thread.h"
 
 /**
  * struct hkm_lock - a mutex of one word
@@ -36,9 +37,6 @@ struct hkm_lock {
 };
 
 extern struct hkm_lock hkm_setup_lock;
-
-/* This thread is inside fork() and has every registered lock. */
-extern __thread bool hkm_forking;
 
 /* Returns with the lock, at once where this thread is forking. */
 void hkm_lock_wait(struct hkm_lock *lock);
@@ -64,7 +62,7 @@ static inline void hkm_lock_shared(struct hkm_lock *lock)
 
 static inline void hkm_unlock_shared(struct hkm_lock *lock)
 {
-	if (unlikely(hkm_forking))
+	if (unlikely(hkm_is_in(HKM_IN_FORK)))
 		return;
 	if (unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2))
 		hkm_lock_wake(lock);
@@ -88,7 +86,7 @@ static inline bool hkm_trylock(struct hkm_lock *lock)
 
 	return __atomic_compare_exchange_n(&lock->word, &free, 1, false,
 					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ||
-	       hkm_forking;
+	       hkm_is_in(HKM_IN_FORK);
 }
 
 static inline void hkm_unlock(struct hkm_lock *lock)

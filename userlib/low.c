@@ -16,8 +16,6 @@
 static hkm_low_memory_fn callback;
 static void *callback_arg;
 
-static __thread bool asking;	/* this thread is inside the callback */
-
 void hkm_set_low_memory(hkm_low_memory_fn fn, void *arg)
 {
 	hkm_lock(&hkm_setup_lock);
@@ -32,16 +30,16 @@ cold bool hkm_low_memory(size_t wanted)
 	bool gave = false;
 	void *arg;
 
-	if (asking)
+	if (hkm_is_in(HKM_IN_CALLBACK))
 		return false;
 	hkm_lock(&hkm_setup_lock);
 	fn = callback;
 	arg = callback_arg;
 	hkm_unlock(&hkm_setup_lock);
 	if (fn) {
-		asking = true;
+		hkm_enter(HKM_IN_CALLBACK);
 		gave = fn(wanted, arg);
-		asking = false;
+		hkm_exit(HKM_IN_CALLBACK);
 	}
 	return gave;
 }

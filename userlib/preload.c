@@ -36,6 +36,7 @@
 #include "family.h"
 #include "machine.h"
 #include "source.h"
+#include "thread.h"
 
 /*
  * Zero until the next allocator is known: no block is smaller, so all go the
@@ -167,8 +168,6 @@ static void use(const struct hkm_next *n)
 
 static void *volatile self = (void *)&self;	/* true once relocated */
 
-static __thread bool finding;	/* this thread is inside dlsym() */
-
 /*
  * Is there a next allocator? Twice at once, in two threads, finds the same. The
  * threshold is what lets others in, so it is stored last.
@@ -177,13 +176,13 @@ static cold bool find_next(void)
 {
 	struct hkm_next n;
 
-	if (self != (void *)&self || finding)
+	if (self != (void *)&self || hkm_is_in(HKM_IN_SEARCH))
 		return false;
 	if (load_acquire(&hkm_threshold))
 		return true;
-	finding = true;
+	hkm_enter(HKM_IN_SEARCH);
 	find_all(RTLD_NEXT, &n);
-	finding = false;
+	hkm_exit(HKM_IN_SEARCH);
 	use(&n);
 	store_release(&hkm_threshold, SIZE_MAX);
 	return true;

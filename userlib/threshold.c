@@ -93,7 +93,6 @@ static bool was_rated;
 
 static void (*next_free)(void *ptr);	/* atomic; while it is replaced */
 
-static __thread bool inside;	/* this thread is inside an operation */
 
 __attribute__((constructor)) static void register_lock(void)
 {
@@ -287,10 +286,10 @@ static bool is_about(size_t size)
 
 void hkm_threshold_begin(struct hkm_rated *op, size_t size)
 {
-	op->counts = !inside && is_about(size) && hkm_threshold_is_rating();
+	op->counts = !hkm_is_in(HKM_IN_RATED) && is_about(size) && hkm_threshold_is_rating();
 	if (!op->counts)
 		return;
-	inside = true;
+	hkm_enter(HKM_IN_RATED);
 	op->round = read_once(&round_nr);
 	op->misses = read_once(&hkm_lane()->misses);
 	op->begun = hkm_sys_clock_ns();
@@ -351,7 +350,7 @@ void hkm_threshold_end(const struct hkm_rated *op, const void *ptr, size_t size)
 	if (!op->counts)
 		return;
 	ns = hkm_sys_clock_ns() - op->begun;
-	inside = false;
+	hkm_exit(HKM_IN_RATED);
 	fresh = fresh_slots(op, ptr, size);
 	if (!hkm_trylock(&lock))
 		return;

@@ -2,13 +2,11 @@
 /*
  * Who spends the cycles: one counter pair per kind of call and thread.
  *
- * A thread counts in its own block in thread-local storage, which only it
- * writes. Blocks are linked into a list when a thread first counts; a reader
- * walks the list under the lock and sees each counter whole, though not all at
- * one moment. When a thread exits, its block is added to the counts of the dead
- * and unlinked, because the memory goes with the thread. Destructors of other
- * libraries may still call us after that; such calls are added to the counts of
- * the dead directly.
+ * A thread counts in a block that only it writes. Blocks are never freed: that of a
+ * thread that has ended keeps its counts and is the next new thread's, which counts on.
+ * So there are as many as there ever were threads at once that counted, and a reader,
+ * who adds them up under the lock, sees each counter whole, though not all at one
+ * moment. Where there is no memory for a block, threads share one, under the lock.
  *
  * Nothing is ever set back to zero, since that would race with the owner of a
  * block: a reset remembers the sum and later readings subtract it.
@@ -23,6 +21,8 @@
 
 #include "env.h"
 #include "lock.h"
+#include "sys.h"
+#include "thread.h"
 #include "timing.h"
 
 static const char *const names[HKM_T_NR] = {
@@ -44,32 +44,25 @@ const char *hkm_strtiming(enum hkm_timed what)
 
 int hkm_timing_on;
 
-enum block_state { BLOCK_NEW, BLOCK_LINKED, BLOCK_DEAD };
-
 struct block {
 	struct hkm_timing counts;	/* written by the owner only */
-	struct block *next, **link;	/* protected by lock */
-	enum block_state state;		/* the owner's */
+	struct block *next;		/* fixed */
+	bool owned;			/* protected by lock */
 };
 
 static void in_child(void);
 static struct hkm_lock lock = { .in_child = in_child };
 
 /* All protected by lock. */
-static struct block *blocks;
-static struct hkm_timing dead;
+static struct block shared;	/* also the last of the list */
+static struct block *blocks = &shared;
 static struct hkm_timing base;	/* what hkm_timing_reset() subtracts */
 
 static pthread_once_t ready_once = PTHREAD_ONCE_INIT;
-static pthread_key_t exit_key;
+static pthread_key_t my_block;
 static int ready_error;
+static bool has_key;
 static bool dump_at_exit;
-
-/*
- * initial-exec: reached without __tls_get_addr(), which may call malloc() in a
- * library that was loaded late.
- */
-static __thread struct block mine __attribute__((tls_model("initial-exec")));
 
 static void add_counts(struct hkm_timing *sum, const struct hkm_timing *counts)
 {
@@ -79,21 +72,11 @@ static void add_counts(struct hkm_timing *sum, const struct hkm_timing *counts)
 	}
 }
 
-static void unlink_block(struct block *b)
+static void sum_locked(struct hkm_timing *sum)
 {
-	*b->link = b->next;
-	if (b->next)
-		b->next->link = b->link;
-}
-
-static void link_block(struct block *b)
-{
-	b->next = blocks;
-	b->link = &blocks;
-	if (b->next)
-		b->next->link = &b->next;
-	blocks = b;
-	b->state = BLOCK_LINKED;
+	memset(sum, 0, sizeof(*sum));
+	for (struct block *b = blocks; b; b = b->next)
+		add_counts(sum, &b->counts);
 }
 
 static void thread_exits(void *arg)
@@ -101,49 +84,88 @@ static void thread_exits(void *arg)
 	struct block *b = arg;
 
 	hkm_lock(&lock);
-	add_counts(&dead, &b->counts);
-	unlink_block(b);
-	b->state = BLOCK_DEAD;
+	b->owned = false;
 	hkm_unlock(&lock);
 }
 
-/* The other threads are not in this process, and their memory may be reused. */
+/* The other threads are not in this process. */
 static void in_child(void)
 {
-	blocks = NULL;
-	memset(&dead, 0, sizeof(dead));
-	memset(&base, 0, sizeof(base));
-	if (mine.state != BLOCK_LINKED)
-		return;
-	link_block(&mine);
-	add_counts(&base, &mine.counts);
+	struct block *mine = has_key ? pthread_getspecific(my_block) : NULL;
+
+	for (struct block *b = blocks; b; b = b->next)
+		b->owned = b == mine;
+	sum_locked(&base);
 }
 
 static void get_ready(void)
 {
-	ready_error = -pthread_key_create(&exit_key, thread_exits);
+	ready_error = -pthread_key_create(&my_block, thread_exits);
+	has_key = !ready_error;
 }
 
-static cold void add_unlinked(struct block *b, enum hkm_timed what,
-			      uint64_t cycles)
+/* One that nobody has, or NULL. */
+static struct block *find_block(void)
 {
-	bool fresh = b->state == BLOCK_NEW &&
-		     !pthread_setspecific(exit_key, b);
+	struct block *b;
 
 	hkm_lock(&lock);
-	if (fresh)
-		link_block(b);
-	dead.calls[what]++;
-	dead.cycles[what] += cycles;
+	for (b = blocks; b != &shared && b->owned; b = b->next)
+		;
+	if (b != &shared)
+		b->owned = true;
+	hkm_unlock(&lock);
+	return b != &shared ? b : NULL;
+}
+
+static struct block *make_block(void)
+{
+	struct block *b = hkm_sys_table(sizeof(*b));
+
+	if (!b)
+		return NULL;
+	b->owned = true;
+	hkm_lock(&lock);
+	b->next = blocks;
+	blocks = b;
+	hkm_unlock(&lock);
+	return b;
+}
+
+static cold struct block *get_block(void)
+{
+	struct block *b;
+
+	hkm_enter(HKM_IN_TIMING);
+	b = find_block() ?: make_block();
+	if (b && pthread_setspecific(my_block, b)) {
+		thread_exits(b);
+		b = NULL;
+	}
+	hkm_exit(HKM_IN_TIMING);
+	return b;
+}
+
+static cold void add_shared(enum hkm_timed what, uint64_t cycles)
+{
+	hkm_lock(&lock);
+	shared.counts.calls[what]++;
+	shared.counts.cycles[what] += cycles;
 	hkm_unlock(&lock);
 }
 
 void hkm_timing_add(enum hkm_timed what, uint64_t cycles)
 {
-	struct block *b = &mine;
+	struct block *b = pthread_getspecific(my_block);
 
-	if (unlikely(b->state != BLOCK_LINKED)) {
-		add_unlinked(b, what, cycles);
+	/* To get memory for a block is a call, too, and not the program's. */
+	if (unlikely(!b)) {
+		if (hkm_is_in(HKM_IN_TIMING))
+			return;
+		b = get_block();
+	}
+	if (unlikely(!b)) {
+		add_shared(what, cycles);
 		return;
 	}
 
@@ -159,13 +181,6 @@ int hkm_timing_enable(int on)
 		return ready_error;
 	write_once(&hkm_timing_on, !!on);
 	return 0;
-}
-
-static void sum_locked(struct hkm_timing *sum)
-{
-	*sum = dead;
-	for (struct block *b = blocks; b; b = b->next)
-		add_counts(sum, &b->counts);
 }
 
 void hkm_timing_read(struct hkm_timing *sum)
