@@ -296,6 +296,7 @@ static bool anon_idle(struct hkm_backend *be, void *run, size_t nr_slots)
 	switch (read_once(&to_anon(be)->policy)) {
 	case HKM_POLICY_DECAY:
 	case HKM_POLICY_KEEP:
+	case HKM_POLICY_REGION:	/* not of this source */
 		break;
 	case HKM_POLICY_DONTNEED:
 		return !hkm_sys_madvise_dontneed(run, size);

@@ -39,7 +39,10 @@
 
 #define ANNOUNCED 64
 
-uint8_t *hkm_pack_halves;
+bool hkm_pack_is_on;
+
+/* A byte for each slot, once two may share one. */
+static uint8_t *halves_of;
 
 /* Slots; hints and no more. Slot 0 is nobody's last. */
 static uint32_t announced[ANNOUNCED];
@@ -49,14 +52,14 @@ int hkm_pack_open(bool on)
 {
 	uint8_t *table;
 
-	/* There may be whales that share. */
-	if (hkm_pack_halves || !on)
-		return 0;
-	table = hkm_sys_table(hkm_window.size >> HKM_SLOT_SHIFT);
-	if (!table)
-		return -ENOMEM;
+	if (on && !halves_of) {
+		table = hkm_sys_table(hkm_window.size >> HKM_SLOT_SHIFT);
+		if (!table)
+			return -ENOMEM;
+		halves_of = table;
+	}
 	/* Release: pairs with the acquire in hkm_pack_half(). */
-	store_release(&hkm_pack_halves, table);
+	store_release(&hkm_pack_is_on, on);
 	return 0;
 }
 
@@ -64,7 +67,7 @@ int hkm_pack_open(bool on)
 
 static bool change(size_t slot, uint8_t from, uint8_t to)
 {
-	return __atomic_compare_exchange_n(&hkm_pack_halves[slot], &from, to,
+	return __atomic_compare_exchange_n(&halves_of[slot], &from, to,
 					   false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_RELAXED);
 }
@@ -72,7 +75,7 @@ static bool change(size_t slot, uint8_t from, uint8_t to)
 /* Is the slot now the caller's alone? As for counters, one thread needs no lock. */
 static bool leave(size_t slot, uint8_t half)
 {
-	uint8_t *halves = &hkm_pack_halves[slot];
+	uint8_t *halves = &halves_of[slot];
 	uint8_t left;
 
 	if (__libc_single_threaded) {
@@ -86,12 +89,12 @@ static bool leave(size_t slot, uint8_t half)
 
 void hkm_pack_offer(size_t slot)
 {
-	store_release(&hkm_pack_halves[slot], LOWER);
+	store_release(&halves_of[slot], LOWER);
 }
 
 void hkm_pack_share(size_t slot)
 {
-	store_release(&hkm_pack_halves[slot], LOWER | UPPER);
+	store_release(&halves_of[slot], LOWER | UPPER);
 }
 
 void hkm_pack_announce(size_t slot)
@@ -149,7 +152,7 @@ struct wanted {
 static bool is_offered_before(const struct hkm_run *run)
 {
 	return run->first && run->first != hkm_source_border &&
-	       read_once(&hkm_pack_halves[run->first - 1]) == LOWER;
+	       read_once(&halves_of[run->first - 1]) == LOWER;
 }
 
 static bool is_offered_behind(const struct hkm_run *run)
@@ -158,7 +161,7 @@ static bool is_offered_behind(const struct hkm_run *run)
 
 	return end < hkm_window.size >> HKM_SLOT_SHIFT &&
 	       end != hkm_source_border &&
-	       read_once(&hkm_pack_halves[end]) == UPPER;
+	       read_once(&halves_of[end]) == UPPER;
 }
 
 /* The smallest idle run that has half a slot beside it. */

@@ -17,10 +17,13 @@
 /* Of a longer whale half a slot is too little to look for company. */
 #define HKM_PACK_SLOTS 8
 
-/* A byte for each slot; NULL: no slot is ever shared. */
-extern uint8_t *hkm_pack_halves;
+/* Atomic. */
+extern bool hkm_pack_is_on;
 
-/* hkm_pack_open - from now on, if @on. 0 or -ENOMEM; under hkm_setup_lock */
+/*
+ * hkm_pack_open - whales that are made from now on may share, or not. 0 or -ENOMEM;
+ * under hkm_setup_lock
+ */
 int hkm_pack_open(bool on);
 
 /* hkm_pack_half - HKM_LIVE_LOW if a whale of @size bytes in @nr slots may share its last */
@@ -29,7 +32,7 @@ static inline uint32_t hkm_pack_half(size_t size, size_t nr)
 	if (likely(nr - 2 > HKM_PACK_SLOTS - 2) ||
 	    size > (nr << HKM_SLOT_SHIFT) - HKM_HALF_SLOT)
 		return 0;
-	return load_acquire(&hkm_pack_halves) ? HKM_LIVE_LOW : 0;
+	return load_acquire(&hkm_pack_is_on) ? HKM_LIVE_LOW : 0;
 }
 
 /* hkm_pack_offer - the upper half of @slot, where a whale of ours ends, is free */

@@ -27,7 +27,7 @@ static int trim_said = -1;	/* by the program, for good; enum hkm_trim or -1 */
 
 static const char *const source_words[] = { "auto", "anon", "region", NULL };
 static const char *const policy_words[] = {
-	"decay", "keep", "dontneed", "free", NULL,
+	"decay", "keep", "dontneed", "free", "region", NULL,
 };
 static const char *const order_words[] = { "hot", "fifo", NULL };
 static const char *const aligned_words[] = { "anon", "region", NULL };
@@ -49,6 +49,33 @@ static const struct mode {
 	{ HKM_POLICY_KEEP, 4 },
 };
 
+/* ON or OFF: what the program says, else the environment, else @def. */
+static void settle(enum hkm_switch *set, enum hkm_env var, bool def)
+{
+	if (*set == HKM_SWITCH_DEFAULT)
+		def = hkm_env_flag_or(var, def);
+	if (*set < HKM_SWITCH_ON)
+		*set = def ? HKM_SWITCH_ON : HKM_SWITCH_OFF;
+}
+
+static void settle_switches(struct hkm_config *cfg)
+{
+	static const char *const auto_on_off[] = { "auto", "on", "off", NULL };
+
+	if (!cfg->move)
+		cfg->move = HKM_SWITCH_AUTO + (enum hkm_switch)hkm_env_choice(
+				HAKMEM_MOVE, auto_on_off, 0);
+	if (!cfg->aligned)
+		cfg->aligned = HKM_ALIGNED_ANON + (enum hkm_aligned)hkm_env_choice(
+				HAKMEM_ALIGNED, aligned_words, 0);
+	settle(&cfg->name, HAKMEM_NAME, hkm_front.names);
+	settle(&cfg->guard, HAKMEM_GUARD, false);
+	settle(&cfg->pack, HAKMEM_PACK, true);
+	settle(&cfg->colour, HAKMEM_COLOUR, true);
+	if (cfg->guard == HKM_SWITCH_ON)
+		cfg->pack = cfg->colour = HKM_SWITCH_OFF;
+}
+
 /* What is 0 in @cfg and may be left to the environment is taken from there. */
 static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 {
@@ -67,6 +94,7 @@ static void fill_in(struct hkm_config *cfg, const struct mode *mode)
 		hkm_env_number(HAKMEM_DECAY_MS, 1, 1000 * 3600, 1000, &decay);
 		cfg->decay_ms = (uint32_t)decay;
 	}
+	settle_switches(cfg);
 }
 
 static const struct mode *read_environment(struct hkm_config *cfg)
@@ -119,13 +147,22 @@ static void set_trim(void)
 					      __ATOMIC_RELAXED));
 }
 
+/* Only the device leaves it to the kernel. What does not fit there must go in time. */
+static void want_region(struct hkm_config *cfg)
+{
+	if (cfg->policy != HKM_POLICY_REGION)
+		return;
+	cfg->policy = HKM_POLICY_DECAY;
+	cfg->source = HKM_SOURCE_REGION;
+}
+
 static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 {
 	int err;
 
+	want_region(cfg);
 	fill_in(cfg, mode);
-	write_once(&hkm_aligned_from_region,
-		   hkm_env_choice(HAKMEM_ALIGNED, aligned_words, 0) == 1);
+	write_once(&hkm_aligned_from_region, cfg->aligned == HKM_ALIGNED_REGION);
 	hkm_lock(&hkm_setup_lock);
 	err = hkm_whale_open(cfg);
 	hkm_unlock(&hkm_setup_lock);
@@ -140,15 +177,42 @@ static bool is_valid_threshold(size_t size)
 	       (size >= HKM_THRESHOLD_MIN && size <= HKM_THRESHOLD_MAX);
 }
 
+static bool are_valid_switches(const struct hkm_config *cfg)
+{
+	return (unsigned int)cfg->aligned <= HKM_ALIGNED_REGION &&
+	       (unsigned int)cfg->move <= HKM_SWITCH_OFF &&
+	       (unsigned int)cfg->name <= HKM_SWITCH_OFF &&
+	       (unsigned int)cfg->pack <= HKM_SWITCH_OFF &&
+	       (unsigned int)cfg->colour <= HKM_SWITCH_OFF &&
+	       (unsigned int)cfg->guard <= HKM_SWITCH_OFF;
+}
+
 static bool is_valid(const struct hkm_config *cfg)
 {
 	return (unsigned int)cfg->source <= HKM_SOURCE_REGION &&
-	       (unsigned int)cfg->policy <= HKM_POLICY_FREE &&
+	       (unsigned int)cfg->policy <= HKM_POLICY_REGION &&
+	       (cfg->policy != HKM_POLICY_REGION ||
+		cfg->source != HKM_SOURCE_ANON) &&
 	       (unsigned int)cfg->order <= HKM_FIFO &&
 	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
 	       (unsigned int)cfg->mode <= HKM_MODE_FAST &&
-	       (unsigned int)cfg->thp <= HKM_THP_OFF &&
+	       (unsigned int)cfg->thp <= HKM_THP_OFF && are_valid_switches(cfg) &&
 	       cfg->slots <= HKM_SLOTS_MAX && is_valid_threshold(cfg->threshold);
+}
+
+/* Two that contradict each other: what is said of the source is the stronger word. */
+static cold const char *settle_region(struct hkm_config *cfg)
+{
+	static bool told;
+
+	if (cfg->policy != HKM_POLICY_REGION)
+		return "HAKMEM_SOURCE";
+	if (cfg->source == HKM_SOURCE_ANON) {
+		cfg->policy = HKM_POLICY_DECAY;
+		if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
+			hkm_message("HAKMEM_POLICY=region is of no use with HAKMEM_SOURCE=anon; using decay");
+	}
+	return "HAKMEM_POLICY";
 }
 
 int hkm_init(const struct hkm_config *cfg)
@@ -160,6 +224,7 @@ int hkm_init(const struct hkm_config *cfg)
 	if (cfg && !is_valid(cfg))
 		return -EINVAL;
 	mode = cfg ? as_told(cfg, &full) : read_environment(&full);
+	settle_region(&full);
 	err = open_heap(&full, mode);
 	if (err)
 		return err;
@@ -176,17 +241,19 @@ cold bool hkm_setup_unasked(void)
 	static bool told;
 	struct hkm_config cfg;
 	const struct mode *mode;
+	const char *why;
 	int err;
 
 	mode = read_environment(&cfg);
+	why = settle_region(&cfg);
 	err = open_heap(&cfg, mode);
 	if (!err || err == -EALREADY)
 		return true;
 	if (cfg.source != HKM_SOURCE_REGION)
 		return false;
 	if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
-		hkm_message("HAKMEM_SOURCE=region: " HKM_DEVICE " cannot be used (%s); using anon",
-			    strerrordesc_np(-err));
+		hkm_message("%s=region: " HKM_DEVICE " cannot be used (%s); using anon",
+			    why, strerrordesc_np(-err));
 	cfg.source = HKM_SOURCE_ANON;
 	err = open_heap(&cfg, mode);
 	return !err || err == -EALREADY;

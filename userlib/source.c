@@ -25,7 +25,9 @@ static const char *const auto_on_off[] = { "auto", "on", "off", NULL };
 /* Atomic, each for itself. */
 static enum hkm_policy policy;	/* of the anonymous source when it is opened */
 static bool use_region;
-static enum hkm_thp thp;	/* as policy */
+static enum hkm_thp thp;	/* as policy, and so are the next two */
+static enum hkm_switch move;
+static bool guard;
 static size_t exchange;		/* bytes; 0: what each source thinks best */
 static int not_there;		/* why the device is of no use, or 0; since the start */
 
@@ -38,17 +40,17 @@ static void set_exchange(struct hkm_backend *be)
 
 static unsigned int anon_flags(void)
 {
-	unsigned int flags = hkm_env_flag(HAKMEM_GUARD) ? HKM_ANON_GUARD : 0;
-	static const unsigned int moving[] = {
-		0, HKM_ANON_MOVE, HKM_ANON_NO_MOVE,
-	};
+	unsigned int flags = read_once(&guard) ? HKM_ANON_GUARD : 0;
 	int how = (int)read_once(&thp) - HKM_THP_AUTO;
 
 	if (how < 0)
 		how = hkm_env_choice(HAKMEM_THP, auto_on_off, 0);
 	if (!hkm_machine_learn().strict)
 		flags |= HKM_ANON_STAY;
-	flags |= moving[hkm_env_choice(HAKMEM_MOVE, auto_on_off, 0)];
+	if (read_once(&move) == HKM_SWITCH_ON)
+		flags |= HKM_ANON_MOVE;
+	else if (read_once(&move) == HKM_SWITCH_OFF)
+		flags |= HKM_ANON_NO_MOVE;
 	switch (how) {
 	case 0:
 		return flags | (hkm_machine_learn().huge ? HKM_ANON_THP : 0);
@@ -166,18 +168,20 @@ static int open_region(enum hkm_source source)
 
 int hkm_source_open(const struct hkm_config *cfg)
 {
-	int err = hkm_window_open();
+	int err = hkm_window_open(cfg->name == HKM_SWITCH_ON);
 
 	if (err)
 		return err;
 	write_once(&policy, cfg->policy);
 	write_once(&exchange, cfg->exchange);
 	write_once(&thp, cfg->thp);
+	write_once(&move, cfg->move);
+	write_once(&guard, cfg->guard == HKM_SWITCH_ON);
 	if (hkm_source_high)
 		hkm_anon_set_policy(hkm_source_high, cfg->policy);
 
 	err = -ENODEV;
-	if (cfg->source != HKM_SOURCE_ANON && !hkm_env_flag(HAKMEM_GUARD))
+	if (cfg->source != HKM_SOURCE_ANON && cfg->guard != HKM_SWITCH_ON)
 		err = open_region(cfg->source);
 	write_once(&use_region, !err);
 	set_exchange(hkm_source_low);

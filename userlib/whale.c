@@ -23,7 +23,6 @@
 #include "cache.h"
 #include "capacity.h"
 #include "checker.h"
-#include "env.h"
 #include "lane.h"
 #include "leave.h"
 #include "live.h"
@@ -420,7 +419,7 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	struct hkm_cache_config cache = {
 		.capacity = cfg->slots,
 		.order = cfg->order,
-		.whole = hkm_env_flag(HAKMEM_GUARD),
+		.whole = cfg->guard == HKM_SWITCH_ON,
 		.evict = hkm_leave_for_others,
 	};
 	int err;
@@ -431,13 +430,11 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	err = hkm_source_open(cfg);
 	if (err)
 		return err;
-	err = hkm_live_open(!cache.whole &&
-			    hkm_env_flag_or(HAKMEM_COLOUR, true));
+	err = hkm_live_open(cfg->colour == HKM_SWITCH_ON);
 	if (!err)
 		err = hkm_sites_open(cfg->sites);
 	if (!err)
-		err = hkm_pack_open(!cache.whole &&
-				    hkm_env_flag_or(HAKMEM_PACK, true));
+		err = hkm_pack_open(cfg->pack == HKM_SWITCH_ON);
 	if (err)
 		return err;
 	write_once(&policy, cfg->policy);

@@ -121,7 +121,7 @@ void hkm_window_mend(void *at, size_t size)
 		hkm_sys_munmap(map, size);
 }
 
-int hkm_window_open(void)
+int hkm_window_open(bool named)
 {
 	size_t most = hkm_default_slots(), nr_slots = most;
 	char *base;
@@ -144,7 +144,7 @@ int hkm_window_open(void)
 	if (err)
 		return err;
 
-	if (hkm_env_flag_or(HAKMEM_NAME, hkm_front.names))
+	if (named)
 		hkm_sys_name(base, nr_slots << HKM_SLOT_SHIFT, "hakmem");
 	hkm_window.base = (uintptr_t)base;
 	/* Release: pairs with the acquire in hkm_window_has(). */

@@ -35,10 +35,10 @@ static inline bool hkm_window_has(const void *ptr)
 
 /*
  * hkm_window_open - reserve the window, of a size that suits the machine, halved
- * until it can be had. 0, also when that was done before, or a negative errno.
+ * until it can be had; @named: it has a name in /proc/pid/smaps. 0, also when that was done before, or a negative errno.
  * Under hkm_setup_lock.
  */
-int hkm_window_open(void);
+int hkm_window_open(bool named);
 
 /*
  * hkm_window_reserve - @nr_slots slots of closed address space, aligned to a

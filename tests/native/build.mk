@@ -9,6 +9,7 @@ NATIVE_PROGS :=		\
 	capacity_test		\
 	checker_test		\
 	colour_test		\
+	config_test		\
 	elo_test		\
 	family_test		\
 	fit_test		\

@@ -365,7 +365,7 @@ static void init_checks_its_config(void)
 	cfg.source = (enum hkm_source)3;
 	check_int(hkm_init(&cfg), -EINVAL);
 	cfg.source = HKM_SOURCE_ANON;
-	cfg.policy = (enum hkm_policy)4;
+	cfg.policy = (enum hkm_policy)5;
 	check_int(hkm_init(&cfg), -EINVAL);
 	cfg.policy = HKM_POLICY_KEEP;
 	cfg.order = (enum hkm_order)2;
@@ -450,7 +450,7 @@ static void every_bad_variable_is_told_once(void)
 	check(exited_well(run_child(use_bad_environment, text, sizeof(text))));
 	check(!strcmp(text,
 		"libhakmem: HAKMEM_SOURCE=disk is not one of auto, anon, region; using auto\n"
-		"libhakmem: HAKMEM_POLICY= is not one of decay, keep, dontneed, free; using decay\n"
+		"libhakmem: HAKMEM_POLICY= is not one of decay, keep, dontneed, free, region; using decay\n"
 		"libhakmem: HAKMEM_WHALE_ORDER=cold is not one of hot, fifo; using hot\n"
 		"libhakmem: HAKMEM_WHALE_SLOTS=many is not a number from 1 to 65536; using 256\n"
 		"libhakmem: HAKMEM_VERBOSE=yes is not one of 0, 1; using 0\n"));

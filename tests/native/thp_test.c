@@ -55,6 +55,17 @@ static void huge_pages_are_moved_if_told(void)
 	check_int(fake.mremaps, 2);
 }
 
+/* what the program says goes before the environment */
+static void huge_pages_are_moved_if_the_program_says_so(void)
+{
+	const struct hkm_config cfg = { .move = HKM_SWITCH_ON };
+
+	no_device();
+	check_int(hkm_init(&cfg), 0);
+	exchange_for_the_oldest("on", "off", true);
+	check_int(fake.mremaps, 2);
+}
+
 static void small_pages_are_moved(void)
 {
 	exchange_for_the_oldest("off", "auto", true);
@@ -240,6 +251,7 @@ static void or_none_if_told(void)
 static const struct tap_case cases[] = {
 	CASE(huge_pages_are_exchanged_for_new_ones_if_told),
 	CASE(huge_pages_are_moved_if_told),
+	CASE(huge_pages_are_moved_if_the_program_says_so),
 	CASE(small_pages_are_moved),
 	CASE(small_pages_are_not_moved_if_told),
 	CASE(moves_that_cost_more_are_not_made),

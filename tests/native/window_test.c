@@ -49,10 +49,10 @@ static void it_suits_the_machine(void)
 {
 	size_t ram = hkm_sys_ram();
 
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 	check(hkm_window.size >= ram || hkm_window.size >= 1024 * SLOT);
 	check(hkm_window.size <= 2 * (ram + SLOT));
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 }
 
 static void nothing_is_inside_before_it_is_open(void)
@@ -61,7 +61,7 @@ static void nothing_is_inside_before_it_is_open(void)
 
 	check(!hkm_window_has(NULL));
 	check(!hkm_window_has((void *)-1));
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 	base = (char *)hkm_window.base;
 	check(!hkm_window_has(NULL));
 	check(!hkm_window_has(base - 1));
@@ -120,7 +120,7 @@ static void it_follows_the_address_limit(void)
 
 	check_int(setrlimit(RLIMIT_AS, &limit), 0);
 	check_int(hkm_default_slots(), 256);
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 	check(hkm_window.size <= 256 * SLOT);
 	check(hkm_window.size >= 32 * SLOT);
 }
@@ -134,7 +134,7 @@ static void it_is_halved_until_it_fits(void)
 	check_int(setrlimit(RLIMIT_AS, &limit), 0);
 	other = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	check(other != MAP_FAILED);
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 	check_int(hkm_window.size, 64 * SLOT);
 }
 
@@ -145,7 +145,7 @@ static void it_leaves_half_of_a_limit_that_came_late(void)
 
 	hkm_default_slots();
 	check_int(setrlimit(RLIMIT_AS, &limit), 0);
-	check_int(hkm_window_open(), 0);
+	check_int(hkm_window_open(true), 0);
 	check(hkm_window.size <= (size_t)2 << 30);
 	check(mmap(NULL, (size_t)3 << 29, PROT_NONE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);

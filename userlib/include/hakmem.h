@@ -115,12 +115,14 @@ enum hkm_source {
 	HKM_SOURCE_REGION,	/* the device or -ENODEV and the like */
 };
 
-/* what becomes of idle anonymous whales; the device leaves it to the kernel */
+/* what becomes of idle whales; on the device it is always what the kernel decides */
 enum hkm_policy {
 	HKM_POLICY_DECAY,	/* give it back when it has been idle for a time */
 	HKM_POLICY_KEEP,	/* keep the memory */
 	HKM_POLICY_DONTNEED,	/* MADV_DONTNEED at once */
 	HKM_POLICY_FREE,	/* MADV_FREE at once */
+	HKM_POLICY_REGION,	/* the kernel decides: the device is needed, and what
+				   does not fit there decays */
 };
 
 /* how much memory may be idle */
@@ -145,10 +147,26 @@ enum hkm_thp {
 	HKM_THP_OFF,
 };
 
+/* a part of the library that can be switched */
+enum hkm_switch {
+	HKM_SWITCH_DEFAULT,	/* as the environment says, else HKM_SWITCH_AUTO */
+	HKM_SWITCH_AUTO,	/* as is best where nobody says anything */
+	HKM_SWITCH_ON,
+	HKM_SWITCH_OFF,
+};
+
+/* which memory blocks have that are to be aligned to a page or more */
+enum hkm_aligned {
+	HKM_ALIGNED_DEFAULT,	/* as HAKMEM_ALIGNED says, else HKM_ALIGNED_ANON */
+	HKM_ALIGNED_ANON,
+	HKM_ALIGNED_REGION,
+};
+
 /**
  * struct hkm_config - what hkm_init() may be told
  * @source: where whales come from; environment HAKMEM_SOURCE=auto|anon|region
- * @policy: environment HAKMEM_POLICY=decay|keep|dontneed|free
+ * @policy: environment HAKMEM_POLICY=decay|keep|dontneed|free|region; the last is
+ *	HKM_POLICY_DECAY with HKM_SOURCE_REGION, and cannot be with HKM_SOURCE_ANON
  * @slots: runs the whale cache keeps; 0 takes HAKMEM_WHALE_SLOTS, else 256
  * @order: environment HAKMEM_WHALE_ORDER=hot|fifo
  * @limit: bytes the whale cache keeps; 0 takes HAKMEM_LIMIT, else an eighth of
@@ -169,6 +187,15 @@ enum hkm_thp {
  *	HAKMEM_MODE=minimal|balanced|fast
  * @thp: looked at once, when the first anonymous whale is made; environment
  *	HAKMEM_THP=auto|on|off
+ * @aligned: environment HAKMEM_ALIGNED=anon|region
+ * @move: idle anonymous memory is moved to where it can serve; looked at when @thp
+ *	is; environment HAKMEM_MOVE=auto|on|off
+ * @name: anonymous whales have a name in /proc/pid/smaps; looked at once, when the
+ *	first whale is made; environment HAKMEM_NAME=0|1
+ * @pack: whales may share a slot; environment HAKMEM_PACK=0|1
+ * @colour: whales begin at different lines of a page; environment HAKMEM_COLOUR=0|1
+ * @guard: for debugging, anonymous whales with a closed slot behind each, neither
+ *	packed nor coloured; HKM_SWITCH_AUTO is off; environment HAKMEM_GUARD=0|1
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -185,6 +212,12 @@ struct hkm_config {
 	bool sites;
 	enum hkm_mode mode;
 	enum hkm_thp thp;
+	enum hkm_aligned aligned;
+	enum hkm_switch move;
+	enum hkm_switch name;
+	enum hkm_switch pack;
+	enum hkm_switch colour;
+	enum hkm_switch guard;
 };
 
 #define HKM_THRESHOLD_AUTO ((size_t)-1)
