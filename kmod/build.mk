@@ -58,8 +58,8 @@ $(KMOD_UNPACK): unpack-%:
 .PHONY: kmod $(KMOD_UNPACK)
 
 # The sources for dkms, which builds them for the kernel that runs; the manual page; the udev rule, and
-# before it the group that it names, which udev looks for as it reads the rule; the script for its trace
-# events.
+# before it the group that it names, which udev looks for as it reads the rule, or, for a package, what
+# has systemd make that; the script for its trace events.
 INSTALL += install-kmod
 KMOD_DKMS := $(DESTDIR)/usr/src/hakmem_region-$(VERSION)
 install-kmod:
@@ -73,5 +73,6 @@ ifeq ($(DESTDIR),)
 		groupadd --system hakmem || echo 'no group hakmem: only root can use the device' >&2
 endif
 	$(Q)install -D -m 644 kmod/60-hakmem-region.rules $(DESTDIR)/usr/lib/udev/rules.d/60-hakmem-region.rules
+	$(Q)install -D -m 644 kmod/hakmem.sysusers $(DESTDIR)/usr/lib/sysusers.d/hakmem.conf
 	$(Q)install -D -m 755 tools/hakmem-reclaim.bt $(DESTDIR)$(PREFIX)/sbin/hakmem-reclaim.bt
 	$(Q)install -D -m 644 kmod/man/hakmem_region.4 $(DESTDIR)$(PREFIX)/share/man/man4/hakmem_region.4

@@ -93,9 +93,11 @@ $(B)/libhakmem_preload.so: $(PRELOAD_OBJ) userlib/preload.map
 	$(Q)$(CC) $(HK_LDFLAGS) $(LDFLAGS) -shared -Wl,-soname,$(@F) -Wl,-z,defs -Wl,-z,nodelete \
 		-Wl,--version-script=userlib/preload.map -o $@ $(PRELOAD_OBJ) -pthread
 
-$(B)/libhakmem.pc: userlib/libhakmem.pc.in $(B)/.flags
-	$(call say,GEN,$@)
-	$(Q)sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@
+# It is about where make install puts things, which may be another place each time.
+$(B)/libhakmem.pc: userlib/libhakmem.pc.in FORCE
+	@mkdir -p $(@D)
+	@sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' $< > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # A page is found by the name of each function that it is about.  /usr/local/lib, as what else is not
 # /lib or /usr/lib, the loader knows from its cache only.

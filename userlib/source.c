@@ -120,7 +120,7 @@ static const char *device_advice(int err)
 	case -ENOSYS:
 		return "a child of fork() could not read what its parent had: update the module";
 	case -EOPNOTSUPP:
-		return "huge pages are disabled for this process by prctl()";
+		return "huge pages are disabled for this process by prctl(), or the module is to charge memory (charge=always) that it cannot";
 	case -EBUSY:
 		return "this process began without it";
 	default:

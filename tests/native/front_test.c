@@ -114,7 +114,7 @@ static void huge_pages_that_are_disabled_are_told_as_that(void)
 	features = HKR_FEAT_FORK;
 	setup_error = -EOPNOTSUPP;
 	check_told("Operation not supported",
-		   "huge pages are disabled for this process by prctl()");
+		   "huge pages are disabled for this process by prctl(), or the module is to charge memory (charge=always) that it cannot");
 }
 
 static const struct tap_case cases[] = {
