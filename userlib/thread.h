@@ -17,6 +17,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "compiler.h"
+
 #define HKM_IN_FORK	((uintptr_t)1 << 0)	/* has every registered lock */
 #define HKM_IN_SEARCH	((uintptr_t)1 << 1)	/* dlsym() for the next allocator */
 #define HKM_IN_CALLBACK	((uintptr_t)1 << 2)	/* for low memory */
@@ -32,14 +34,18 @@ static inline bool hkm_is_in(uintptr_t what)
 	return hkm_thread & what;
 }
 
+/*
+ * Written for sure: of some that are called in between, dlsym() for one, libc says that
+ * they never call back, and the compiler would leave out what only we see meanwhile.
+ */
 static inline void hkm_enter(uintptr_t what)
 {
-	hkm_thread |= what;
+	write_once(&hkm_thread, hkm_thread | what);
 }
 
 static inline void hkm_exit(uintptr_t what)
 {
-	hkm_thread &= ~what;
+	write_once(&hkm_thread, hkm_thread & ~what);
 }
 
 #endif /* HKM_THREAD_H */
