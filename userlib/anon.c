@@ -30,6 +30,7 @@
 #include "machine.h"
 #include "moving.h"
 #include "sys.h"
+#include "tables.h"
 #include "window.h"
 
 /*
@@ -82,20 +83,20 @@ static size_t table_size(size_t nr_slots)
 
 /* ---- the bitmap ---------------------------------------------------------- */
 
-/* First slot from @from on whose bit is @used; without any, nr_slots or more. */
-static size_t next_slot(const struct anon *a, size_t from, bool used)
+/* First slot from @from on whose bit is @used; without any before @to, that or more. */
+static size_t next_slot(const struct anon *a, size_t from, size_t to, bool used)
 {
-	size_t nr_words = words_for(a->be.nr_slots);
+	size_t nr_words = words_for(to);
 	uint64_t flip = used ? 0 : ~0ULL;
 	uint64_t word;
 	size_t w = from / 64;
 
 	if (w >= nr_words)
-		return a->be.nr_slots;
+		return to;
 	word = (a->used[w] ^ flip) & ~0ULL << from % 64;
 	while (!word) {
 		if (++w == nr_words)
-			return a->be.nr_slots;
+			return to;
 		word = a->used[w] ^ flip;
 	}
 	return w * 64 + (size_t)__builtin_ctzll(word);
@@ -142,17 +143,17 @@ static int take_slots(struct anon *a, size_t nr, size_t *first)
 		return nr ? -ENOSPC : -EINVAL;
 
 	hkm_lock(&a->lock);
-	at = next_slot(a, a->first_free, false);
+	at = next_slot(a, a->first_free, a->be.nr_slots, false);
 	a->first_free = at;
 	while (at + nr <= a->be.nr_slots) {
-		end = next_slot(a, at, true);
+		end = next_slot(a, at, at + nr, true);
 		if (end - at >= nr) {
 			mark(a, at, nr, true);
 			*first = at;
 			err = 0;
 			break;
 		}
-		at = next_slot(a, end, false);
+		at = next_slot(a, end, a->be.nr_slots, false);
 	}
 	hkm_unlock(&a->lock);
 	return err;
@@ -165,7 +166,7 @@ static int take_slots_at(struct anon *a, size_t first, size_t nr)
 
 	hkm_lock(&a->lock);
 	if (nr <= a->be.nr_slots - first &&
-	    next_slot(a, first, true) >= first + nr) {
+	    next_slot(a, first, first + nr, true) >= first + nr) {
 		mark(a, first, nr, true);
 		err = 0;
 	}
@@ -191,9 +192,11 @@ static size_t free_before(const struct anon *a, size_t first, size_t most)
 static int find_slots_around(const struct anon *a, size_t first, size_t nr,
 			     size_t more, size_t *before)
 {
-	size_t end = first + nr, behind = next_slot(a, end, true);
+	size_t end = first + nr, most = a->be.nr_slots - end, behind;
 
-	behind = (behind < a->be.nr_slots ? behind : a->be.nr_slots) - end;
+	most = most < more ? most : more;
+	behind = next_slot(a, end, end + most, true) - end;
+	behind = behind < most ? behind : most;
 	*before = behind < more ? more - behind : 0;
 	return free_before(a, first, *before) == *before ? 0 : -ENOSPC;
 }
@@ -507,7 +510,7 @@ static void anon_close(struct hkm_backend *be)
 
 	hkm_lock_unregister(&a->lock);
 	hkm_window_shut(be->base, be->nr_slots << HKM_SLOT_SHIFT);
-	hkm_sys_munmap(a, table_size(be->nr_slots));
+	hkm_tables_free(a, table_size(be->nr_slots));
 }
 
 static const struct hkm_backend_ops anon_ops = {
@@ -536,7 +539,7 @@ int hkm_anon_open(void *at, size_t nr_slots, enum hkm_policy policy,
 
 	if ((unsigned int)policy > HKM_POLICY_FREE || !nr_slots)
 		return -EINVAL;
-	a = hkm_sys_table(table_size(nr_slots));
+	a = hkm_tables_near(table_size(nr_slots));
 	if (!a)
 		return -ENOMEM;
 	a->be.ops = &anon_ops;

@@ -40,6 +40,7 @@ LIBHAKMEM_SRC :=		\
 	userlib/source.c	\
 	userlib/supply.c	\
 	userlib/sys.c		\
+	userlib/tables.c	\
 	userlib/threshold.c	\
 	userlib/timing.c	\
 	userlib/trimmer.c	\

@@ -11,7 +11,7 @@
  * again. A run larger than what is wanted is split by the same compare-and-swap:
  * the word becomes what is left.
  *
- * The table is cut into lines of eight words, a cache line each. A thread has a
+ * The table is cut into lines of eight words, a cache line each (tables.h). A thread has a
  * home line, where it looks first for the exact length and puts what it frees;
  * that is a hint and no more, all runs are everybody's. A free and the next
  * malloc of one thread touch its own line and its own counters, nothing shared.
@@ -31,19 +31,14 @@
 #include "compiler.h"
 #include "lane.h"
 #include "lock.h"
+#include "tables.h"
 
-#define LINE 8
-#define MAX_ENTRIES 65536
+#define LINE HKM_LINE_WORDS
+#define MAX_ENTRIES (HKM_NR_LINES * LINE)
 #define TRIES 8
 #define JOIN_EARLY 64	/* words that are looked through for neighbours by a get */
 
 #define STAMP_SEQ_BITS 24
-
-/* Untouched pages of these tables cost nothing. */
-uint64_t words[MAX_ENTRIES] behind_all("hkm_cache_words")
-	__attribute__((aligned(64)));
-uint64_t stamps[MAX_ENTRIES] behind_all("hkm_cache_stamps")
-	__attribute__((aligned(64)));
 
 /*
  * Atomic, each for itself: a thread that still has the old ones puts a run
@@ -65,6 +60,16 @@ __attribute__((constructor)) static void register_merging(void)
 }
 
 /* ---- words ------------------------------------------------------------------ */
+
+static inline uint64_t *word_at(size_t i)
+{
+	return &hkm_tables.lines[i / LINE].words[i % LINE];
+}
+
+static inline uint64_t *stamp_at(size_t i)
+{
+	return &hkm_tables.lines[i / LINE].stamps[i % LINE];
+}
 
 #define WORD_MASK (HKM_RUN_MAX - 1)
 #define SITE_BITS (2 * HKM_RUN_BITS + HKM_RUN_SITE_SHIFT)
@@ -104,7 +109,7 @@ static inline void unpack(uint64_t word, struct hkm_run *run)
  */
 static inline bool swap(size_t i, uint64_t old, uint64_t new)
 {
-	return __atomic_compare_exchange_n(&words[i], &old, new, false,
+	return __atomic_compare_exchange_n(word_at(i), &old, new, false,
 					   __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
@@ -157,7 +162,7 @@ static size_t home_of(const struct hkm_lane *lane, size_t nr_words)
 
 static inline bool is_better(size_t i, size_t than)
 {
-	uint64_t a = read_once(&stamps[i]), b = read_once(&stamps[than]);
+	uint64_t a = read_once(stamp_at(i)), b = read_once(stamp_at(than));
 
 	return read_once(&order) == HKM_HOT_FIRST ? a > b : a < b;
 }
@@ -190,7 +195,7 @@ static always_inline bool get_at_home(size_t home, const struct wanted *want,
 	uint64_t word = 0;
 
 	for (size_t i = home; i < home + LINE; i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 
 		if (nr_of(w) == want->nr && suits(want, w) &&
 		    (best == MAX_ENTRIES || is_better(i, best))) {
@@ -208,7 +213,7 @@ static size_t find_best(const struct wanted *want, uint64_t *word)
 	size_t best = MAX_ENTRIES, best_nr = HKM_RUN_MAX;
 
 	for (size_t i = 0; i < nr_words; i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 		size_t have = nr_of(w);
 
 		if (have < want->nr || have > best_nr || !suits(want, w) ||
@@ -285,7 +290,7 @@ bool hkm_cache_get_at(size_t first, size_t nr, struct hkm_run *run)
 	size_t nr_words = read_once(&filled);
 
 	for (size_t i = 0; i < nr_words && !read_once(&whole); i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 
 		if (first_of(w) == first && nr_of(w) >= nr)
 			return !(flags_of(w) & HKM_RUN_PINNED) &&
@@ -304,7 +309,7 @@ static size_t find_ranked(size_t lowest,
 	struct hkm_run run;
 
 	for (size_t i = 0; i < nr_words; i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 
 		if (!w || first_of(w) < lowest || flags_of(w) & HKM_RUN_PINNED)
 			continue;
@@ -349,13 +354,13 @@ static size_t find_oldest(uint64_t before_ms, size_t lowest, bool pinned,
 	if (before_ms < UINT64_MAX >> STAMP_SEQ_BITS)
 		least = before_ms << STAMP_SEQ_BITS;
 	for (size_t i = 0; i < nr_words; i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 
 		if (!w || first_of(w) < lowest ||
 		    (!pinned && flags_of(w) & HKM_RUN_PINNED) ||
-		    read_once(&stamps[i]) >= least)
+		    read_once(stamp_at(i)) >= least)
 			continue;
-		least = read_once(&stamps[i]);
+		least = read_once(stamp_at(i));
 		oldest = i;
 		*word = w;
 	}
@@ -374,9 +379,9 @@ static void extend_filled(size_t end)
 
 static inline bool put_into(size_t i, uint64_t word, uint64_t stamp)
 {
-	if (read_once(&words[i]) || !swap(i, 0, word))
+	if (read_once(word_at(i)) || !swap(i, 0, word))
 		return false;
-	write_once(&stamps[i], stamp);
+	write_once(stamp_at(i), stamp);
 	if (unlikely(i >= read_once(&filled)))
 		extend_filled(i + 1);
 	return true;
@@ -406,7 +411,7 @@ static bool replace_oldest(uint64_t word, uint64_t stamp)
 			return false;
 		if (!swap(i, old, word))
 			continue;
-		write_once(&stamps[i], stamp);
+		write_once(stamp_at(i), stamp);
 		unpack(old, &out);
 		count(-1UL, -(uint64_t)out.nr);
 		hkm_lane_add(&hkm_lane()->evictions, 1);
@@ -472,7 +477,7 @@ bool hkm_cache_oldest(size_t lowest, uint64_t *ms)
 
 	if (i == MAX_ENTRIES)
 		return false;
-	*ms = read_once(&stamps[i]) >> STAMP_SEQ_BITS;
+	*ms = read_once(stamp_at(i)) >> STAMP_SEQ_BITS;
 	return true;
 }
 
@@ -510,7 +515,7 @@ static size_t find_all(void)
 	size_t nr_words = read_once(&filled), nr = 0;
 
 	for (size_t i = 0; i < nr_words; i++) {
-		uint64_t w = read_once(&words[i]);
+		uint64_t w = read_once(word_at(i));
 
 		if (w && !(flags_of(w) & HKM_RUN_PINNED)) {
 			found[nr].word = w;
@@ -529,7 +534,7 @@ static bool join(struct found *a, const struct found *b,
 {
 	uint64_t both = pack(first_of(a->word), nr_of(a->word) + nr_of(b->word),
 			     flags_of(a->word) & flags_of(b->word));
-	uint64_t stamp = read_once(&stamps[b->place]);
+	uint64_t stamp = read_once(stamp_at(b->place));
 
 	if (!swap(b->place, b->word, 0))
 		return false;
@@ -540,8 +545,8 @@ static bool join(struct found *a, const struct found *b,
 		}
 		return false;
 	}
-	if (read_once(&stamps[a->place]) < stamp)
-		write_once(&stamps[a->place], stamp);
+	if (read_once(stamp_at(a->place)) < stamp)
+		write_once(stamp_at(a->place), stamp);
 	count(-1UL, 0);
 	a->word = both;
 	return true;
@@ -577,9 +582,8 @@ bool hkm_cache_merge(void)
 
 void hkm_cache_open(const struct hkm_cache_config *cfg)
 {
-	/* The first pages of the tables are there before the first free is. */
-	__atomic_fetch_or(&words[0], 0, __ATOMIC_RELAXED);
-	__atomic_fetch_or(&stamps[0], 0, __ATOMIC_RELAXED);
+	/* The first page of the table is there before the first free is. */
+	__atomic_fetch_or(word_at(0), 0, __ATOMIC_RELAXED);
 	write_once(&evict, cfg->evict);
 	write_once(&order, cfg->order);
 	write_once(&whole, cfg->whole);

@@ -11,21 +11,26 @@
 #include <string.h>
 
 #include "lane.h"
+#include "tables.h"
 
-#define NR_LANES 64
-
-struct hkm_lane lanes[NR_LANES] behind_all("hkm_lanes");
 static uint64_t lanes_given;	/* to more threads than there are lanes, perhaps */
 __thread uintptr_t hkm_thread;
+
+/* In the order in which they are given. */
+static inline struct hkm_lane *lane_at(size_t i)
+{
+	return &hkm_tables.lanes[HKM_NR_LANES - 1 - i];
+}
 
 cold struct hkm_lane *hkm_lane_assign(void)
 {
 	uint64_t nr = __atomic_fetch_add(&lanes_given, 1, __ATOMIC_RELAXED);
-	uint32_t i = nr % NR_LANES;
+	uint32_t i = nr % HKM_NR_LANES;
+	struct hkm_lane *lane = lane_at(i);
 
-	hkm_thread = (uintptr_t)&lanes[i] | (hkm_thread & HKM_IN_ANY);
-	write_once(&lanes[i].line, i);
-	return &lanes[i];
+	hkm_thread = (uintptr_t)lane | (hkm_thread & HKM_IN_ANY);
+	write_once(&lane->line, i);
+	return lane;
 }
 
 /* Lanes with anything in them; the others are pages that need not be there. */
@@ -33,7 +38,7 @@ static size_t nr_given(void)
 {
 	uint64_t nr = read_once(&lanes_given);
 
-	return nr < NR_LANES ? (size_t)nr : NR_LANES;
+	return nr < HKM_NR_LANES ? (size_t)nr : HKM_NR_LANES;
 }
 
 /*
@@ -52,15 +57,17 @@ void hkm_lane_sum(struct hkm_lane *sum)
 
 	memset(sum, 0, sizeof(*sum));
 	for (size_t i = 0; i < nr; i++) {
-		sum->hits += read_once(&lanes[i].hits);
-		sum->misses += read_once(&lanes[i].misses);
-		sum->puts += read_once(&lanes[i].puts);
-		sum->evictions += read_once(&lanes[i].evictions);
-		sum->lost += read_once(&lanes[i].lost);
-		sum->cached += read_once(&lanes[i].cached);
-		sum->idle += read_once(&lanes[i].idle);
-		sum->live += read_once(&lanes[i].live);
-		sum->live_slots += read_once(&lanes[i].live_slots);
+		const struct hkm_lane *lane = lane_at(i);
+
+		sum->hits += read_once(&lane->hits);
+		sum->misses += read_once(&lane->misses);
+		sum->puts += read_once(&lane->puts);
+		sum->evictions += read_once(&lane->evictions);
+		sum->lost += read_once(&lane->lost);
+		sum->cached += read_once(&lane->cached);
+		sum->idle += read_once(&lane->idle);
+		sum->live += read_once(&lane->live);
+		sum->live_slots += read_once(&lane->live_slots);
 	}
 	sum->cached = not_negative(sum->cached);
 	sum->idle = not_negative(sum->idle);
@@ -74,6 +81,6 @@ uint64_t hkm_lane_sum_idle(void)
 	uint64_t idle = 0;
 
 	for (size_t i = 0; i < nr; i++)
-		idle += read_once(&lanes[i].idle);
+		idle += read_once(&lane_at(i)->idle);
 	return not_negative(idle);
 }

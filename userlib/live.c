@@ -11,23 +11,12 @@
 #include "live.h"
 #include "sys.h"
 
-uint32_t *hkm_live_numbers;
 uint32_t hkm_live_colours;
 
 int hkm_live_open(bool coloured)
 {
-	uint32_t *table;
-
 	write_once(&hkm_live_colours, coloured ? HKM_LIVE_COLOUR : 0);
-	if (hkm_live_numbers)
-		return 0;
-	table = hkm_sys_table((hkm_window.size >> HKM_SLOT_SHIFT) *
-			      sizeof(*table));
-	if (!table)
-		return -ENOMEM;
-	/* Release: pairs with the acquire in hkm_live_look_up(). */
-	store_release(&hkm_live_numbers, table);
-	return 0;
+	return hkm_tables_open(hkm_window.size >> HKM_SLOT_SHIFT);
 }
 
 /* Could a whale begin there? */

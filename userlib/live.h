@@ -33,6 +33,7 @@
 #include "compiler.h"
 #include "run.h"
 #include "source.h"
+#include "tables.h"
 
 #define HKM_LIVE	(1U << 31)
 #define HKM_LIVE_FREED	(1U << 30)
@@ -52,7 +53,6 @@
 #define HKM_COLOURS   ((size_t)4096)	/* bytes that they are spread over */
 #define HKM_AREA_SLOTS 4		/* that have the same */
 
-extern uint32_t *hkm_live_numbers;
 extern uint32_t hkm_live_colours;	/* HKM_LIVE_COLOUR, or 0 where there are none */
 
 /*
@@ -64,6 +64,12 @@ int hkm_live_open(bool coloured);
 /* hkm_live_wild - @ptr, of which the number is @number, is no live whale: abort */
 __attribute__((noreturn)) void hkm_live_wild(const void *ptr, uint32_t number,
 					     const char *who);
+
+/* hkm_live_number - of the whale that begins in slot @first */
+static inline uint32_t *hkm_live_number(size_t first)
+{
+	return load_acquire(&hkm_tables_live) - 1 - first;
+}
 
 /* hkm_live_colour - bytes */
 static inline size_t hkm_live_colour(uint32_t number)
@@ -116,7 +122,7 @@ static inline void *hkm_live_begin(size_t first, uint32_t number)
 {
 	char *ptr = (char *)hkm_slot_address(first) + hkm_live_offset(number);
 
-	write_once(&hkm_live_numbers[first], HKM_LIVE | number);
+	write_once(hkm_live_number(first), HKM_LIVE | number);
 	hkm_checker_unused(ptr - hkm_live_colour(number),
 			   hkm_live_colour(number));
 	return hkm_checker_live(ptr, hkm_live_bytes(number));
@@ -125,7 +131,7 @@ static inline void *hkm_live_begin(size_t first, uint32_t number)
 /* hkm_live_look_up - the number of a live whale; @who is named in a complaint */
 static inline uint32_t hkm_live_look_up(const void *ptr, const char *who)
 {
-	uint32_t number = load_acquire(&hkm_live_numbers)[hkm_slot_number(ptr)];
+	uint32_t number = read_once(hkm_live_number(hkm_slot_number(ptr)));
 
 	if (unlikely(!(number & HKM_LIVE) ||
 		     (uintptr_t)ptr % HKM_SLOT_SIZE != hkm_live_offset(number)))
@@ -140,7 +146,7 @@ static inline uint32_t hkm_live_look_up(const void *ptr, const char *who)
 static inline uint32_t hkm_live_change(const void *ptr, uint32_t new,
 				       const char *who)
 {
-	uint32_t *number = &hkm_live_numbers[hkm_slot_number(ptr)];
+	uint32_t *number = hkm_live_number(hkm_slot_number(ptr));
 	uint32_t old = hkm_live_look_up(ptr, who);
 
 	if (unlikely(!__atomic_compare_exchange_n(number, &old, new, false,

@@ -26,13 +26,11 @@
  * that was freed has left, where the other one stayed. Then, where the process may
  * grow, half a slot with nothing behind it, of those announced lately.
  */
-#include <errno.h>
-
 #include "cache.h"
 #include "lane.h"
 #include "pack.h"
 #include "supply.h"
-#include "sys.h"
+#include "tables.h"
 
 #define LOWER 1
 #define UPPER 2
@@ -41,26 +39,18 @@
 
 bool hkm_pack_is_on;
 
-/* A byte for each slot, once two may share one. */
+/* A byte for each slot. */
 static uint8_t *halves_of;
 
 /* Slots; hints and no more. Slot 0 is nobody's last. */
 static uint32_t announced[ANNOUNCED];
 static unsigned int announcements;
 
-int hkm_pack_open(bool on)
+void hkm_pack_open(bool on)
 {
-	uint8_t *table;
-
-	if (on && !halves_of) {
-		table = hkm_sys_table(hkm_window.size >> HKM_SLOT_SHIFT);
-		if (!table)
-			return -ENOMEM;
-		halves_of = table;
-	}
+	halves_of = hkm_tables_halves();
 	/* Release: pairs with the acquire in hkm_pack_half(). */
 	store_release(&hkm_pack_is_on, on);
-	return 0;
 }
 
 /* ---- halves -------------------------------------------------------------------- */

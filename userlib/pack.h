@@ -21,10 +21,10 @@
 extern bool hkm_pack_is_on;
 
 /*
- * hkm_pack_open - whales that are made from now on may share, or not. 0 or -ENOMEM;
- * under hkm_setup_lock
+ * hkm_pack_open - whales that are made from now on may share, or not; when there are
+ * tables. Under hkm_setup_lock
  */
-int hkm_pack_open(bool on);
+void hkm_pack_open(bool on);
 
 /* hkm_pack_half - HKM_LIVE_LOW if a whale of @size bytes in @nr slots may share its last */
 static inline uint32_t hkm_pack_half(size_t size, size_t nr)

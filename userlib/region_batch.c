@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 
+#include "lock.h"
 #include "region.h"
 #include "sys.h"
 
@@ -73,6 +74,18 @@ int hkm_region_commit_many(struct hkm_backend *be, size_t nr_slots,
 }
 
 /* ---- giving back --------------------------------------------------------------- */
+
+/*
+ * From the claim of the first slot to the end of the call: a child that was forked in
+ * between would have slots that are in use and nobody's. There is nothing in here that
+ * waits for somebody who forks.
+ */
+static struct hkm_lock dropping;
+
+__attribute__((constructor)) static void register_dropping(void)
+{
+	hkm_lock_register(&dropping);
+}
 
 /* As ENTRIES; a free() may be on the way here. */
 #define DROPS 64
@@ -143,8 +156,10 @@ void hkm_region_evict_many(struct hkm_backend *be,
 	d.nr = 0;
 	if (!hkm_region_owned(d.r))
 		return;
+	hkm_lock(&dropping);
 	for (size_t i = 0; i < n; i++)
 		claim_and_drop(&d, hkm_region_slot(d.r, places[i].run),
 			       places[i].nr_slots);
 	drop_now(&d);
+	hkm_unlock(&dropping);
 }

@@ -44,7 +44,7 @@ static void *shrink(void *ptr, uint32_t old, size_t nr)
 	if (!hkm_cache_is_divisible())
 		return ptr;
 	settle(ptr, old, with_slots(old, nr));
-	write_once(&hkm_live_numbers[rest.first], HKM_LIVE_FREED);
+	write_once(hkm_live_number(rest.first), HKM_LIVE_FREED);
 	hkm_run_make_idle(&rest);
 	return ptr;
 }
@@ -91,7 +91,7 @@ static void *move(void *ptr, uint32_t old, size_t nr)
 		nr = had;
 	}
 	hkm_lane_add(&hkm_lane()->live_slots, nr - had);
-	write_once(&hkm_live_numbers[hkm_slot_number(to)], number);
+	write_once(hkm_live_number(hkm_slot_number(to)), number);
 	now = (char *)to + hkm_live_offset(number);
 	hkm_checker_moved(now, hkm_live_bytes(old), hkm_live_bytes(number));
 	return nr > had ? now : NULL;
@@ -124,7 +124,7 @@ static void *shrink_low(void *ptr, uint32_t old, size_t nr)
 	rest.first += nr;
 	rest.nr -= nr;
 	hkm_lane_add(&hkm_lane()->live_slots, -(uint64_t)rest.nr);
-	write_once(&hkm_live_numbers[rest.first], HKM_LIVE_FREED);
+	write_once(hkm_live_number(rest.first), HKM_LIVE_FREED);
 	hkm_run_make_idle(&rest);
 	return ptr;
 }

@@ -72,8 +72,6 @@ static void settle_switches(struct hkm_config *cfg)
 	settle(&cfg->guard, HAKMEM_GUARD, false);
 	settle(&cfg->pack, HAKMEM_PACK, true);
 	settle(&cfg->colour, HAKMEM_COLOUR, true);
-	if (cfg->guard == HKM_SWITCH_ON)
-		cfg->pack = cfg->colour = HKM_SWITCH_OFF;
 }
 
 /* What is 0 in @cfg and may be left to the environment is taken from there. */
@@ -162,8 +160,10 @@ static int open_heap(struct hkm_config *cfg, const struct mode *mode)
 
 	want_region(cfg);
 	fill_in(cfg, mode);
-	write_once(&hkm_aligned_from_region, cfg->aligned == HKM_ALIGNED_REGION);
 	hkm_lock(&hkm_setup_lock);
+	if (!hkm_whale_is_open())
+		write_once(&hkm_aligned_from_region,
+			   cfg->aligned == HKM_ALIGNED_REGION);
 	err = hkm_whale_open(cfg);
 	hkm_unlock(&hkm_setup_lock);
 	if (!err)	/* without the lock, because it may start a thread */
@@ -177,6 +177,16 @@ static bool is_valid_threshold(size_t size)
 	       (size >= HKM_THRESHOLD_MIN && size <= HKM_THRESHOLD_MAX);
 }
 
+/* There are guards in anonymous memory only. */
+static bool are_valid_guards(const struct hkm_config *cfg)
+{
+	return (unsigned int)cfg->guard < HKM_SWITCH_ON ||
+	       cfg->guard == HKM_SWITCH_OFF ||
+	       (cfg->guard == HKM_SWITCH_ON &&
+		cfg->source != HKM_SOURCE_REGION &&
+		cfg->policy != HKM_POLICY_REGION);
+}
+
 static bool are_valid_switches(const struct hkm_config *cfg)
 {
 	return (unsigned int)cfg->aligned <= HKM_ALIGNED_REGION &&
@@ -184,7 +194,15 @@ static bool are_valid_switches(const struct hkm_config *cfg)
 	       (unsigned int)cfg->name <= HKM_SWITCH_OFF &&
 	       (unsigned int)cfg->pack <= HKM_SWITCH_OFF &&
 	       (unsigned int)cfg->colour <= HKM_SWITCH_OFF &&
-	       (unsigned int)cfg->guard <= HKM_SWITCH_OFF;
+	       are_valid_guards(cfg);
+}
+
+static bool is_reserved_zero(const struct hkm_config *cfg)
+{
+	for (size_t i = 0; i < sizeof(cfg->reserved) / sizeof(*cfg->reserved); i++)
+		if (cfg->reserved[i])
+			return false;
+	return true;
 }
 
 static bool is_valid(const struct hkm_config *cfg)
@@ -197,6 +215,7 @@ static bool is_valid(const struct hkm_config *cfg)
 	       (unsigned int)cfg->capacity <= HKM_CAPACITY_AUTO &&
 	       (unsigned int)cfg->mode <= HKM_MODE_FAST &&
 	       (unsigned int)cfg->thp <= HKM_THP_OFF && are_valid_switches(cfg) &&
+	       is_reserved_zero(cfg) &&
 	       cfg->slots <= HKM_SLOTS_MAX && is_valid_threshold(cfg->threshold);
 }
 

@@ -61,6 +61,11 @@ static unsigned int anon_flags(void)
 	}
 }
 
+bool hkm_source_has_guards(void)
+{
+	return read_once(&guard);
+}
+
 static void open_anon(void)
 {
 	size_t nr = (hkm_window.size >> HKM_SLOT_SHIFT) - hkm_source_border;
@@ -176,12 +181,13 @@ int hkm_source_open(const struct hkm_config *cfg)
 	write_once(&exchange, cfg->exchange);
 	write_once(&thp, cfg->thp);
 	write_once(&move, cfg->move);
-	write_once(&guard, cfg->guard == HKM_SWITCH_ON);
+	if (!hkm_source_high)
+		write_once(&guard, cfg->guard == HKM_SWITCH_ON);
 	if (hkm_source_high)
 		hkm_anon_set_policy(hkm_source_high, cfg->policy);
 
 	err = -ENODEV;
-	if (cfg->source != HKM_SOURCE_ANON && cfg->guard != HKM_SWITCH_ON)
+	if (cfg->source != HKM_SOURCE_ANON && !read_once(&guard))
 		err = open_region(cfg->source);
 	write_once(&use_region, !err);
 	set_exchange(hkm_source_low);

@@ -53,6 +53,12 @@ static inline size_t hkm_slot_number(const void *ptr)
 void hkm_source_look(void);
 
 /*
+ * hkm_source_has_guards - is there a closed slot behind each anonymous run? Once there
+ * has been one that stays so
+ */
+bool hkm_source_has_guards(void);
+
+/*
  * hkm_source_open - reserve the window and open the device, if @cfg wants it.
  * -ENOMEM, or, with HKM_SOURCE_REGION, why the device cannot be used. Under
  * hkm_setup_lock, as long as whales are not served.

@@ -24,6 +24,7 @@
 #define HKM_IN_CALLBACK	((uintptr_t)1 << 2)	/* for low memory */
 #define HKM_IN_RATED	((uintptr_t)1 << 3)	/* a call that is rated */
 #define HKM_IN_TIMING	((uintptr_t)1 << 4)	/* is made a block of counters */
+#define HKM_IN_EXIT	((uintptr_t)1 << 5)	/* gave its block of counters away */
 #define HKM_IN_ANY	((uintptr_t)127)	/* a lane is aligned to more */
 
 /* It is defined in lane.c. */

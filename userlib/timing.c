@@ -6,7 +6,8 @@
  * thread that has ended keeps its counts and is the next new thread's, which counts on.
  * So there are as many as there ever were threads at once that counted, and a reader,
  * who adds them up under the lock, sees each counter whole, though not all at one
- * moment. Where there is no memory for a block, threads share one, under the lock.
+ * moment. Where there is no memory for a block, and when a thread has given its own
+ * away, threads share one, under the lock.
  *
  * Nothing is ever set back to zero, since that would race with the owner of a
  * block: a reset remembers the sum and later readings subtract it.
@@ -79,13 +80,18 @@ static void sum_locked(struct hkm_timing *sum)
 		add_counts(sum, &b->counts);
 }
 
-static void thread_exits(void *arg)
+static void give_block(struct block *b)
 {
-	struct block *b = arg;
-
 	hkm_lock(&lock);
 	b->owned = false;
 	hkm_unlock(&lock);
+}
+
+/* Destructors that come later may still call us; there may be no other time for ours. */
+static void thread_exits(void *arg)
+{
+	hkm_enter(HKM_IN_EXIT);
+	give_block(arg);
 }
 
 /* The other threads are not in this process. */
@@ -101,7 +107,8 @@ static void in_child(void)
 static void get_ready(void)
 {
 	ready_error = -pthread_key_create(&my_block, thread_exits);
-	has_key = !ready_error;
+	/* Release: pairs with the acquire in hkm_timing_add(), which needs the key. */
+	store_release(&has_key, !ready_error);
 }
 
 /* One that nobody has, or NULL. */
@@ -137,10 +144,13 @@ static cold struct block *get_block(void)
 	struct block *b;
 
 	hkm_enter(HKM_IN_TIMING);
-	b = find_block() ?: make_block();
-	if (b && pthread_setspecific(my_block, b)) {
-		thread_exits(b);
-		b = NULL;
+	b = pthread_getspecific(my_block);	/* a signal's handler may have got one */
+	if (!b) {
+		b = find_block() ?: make_block();
+		if (b && pthread_setspecific(my_block, b)) {
+			give_block(b);
+			b = NULL;
+		}
 	}
 	hkm_exit(HKM_IN_TIMING);
 	return b;
@@ -156,13 +166,16 @@ static cold void add_shared(enum hkm_timed what, uint64_t cycles)
 
 void hkm_timing_add(enum hkm_timed what, uint64_t cycles)
 {
-	struct block *b = pthread_getspecific(my_block);
+	struct block *b = NULL;
 
-	/* To get memory for a block is a call, too, and not the program's. */
+	if (likely(load_acquire(&has_key)))
+		b = pthread_getspecific(my_block);
 	if (unlikely(!b)) {
+		/* To get memory for a block is a call, too, and not the program's. */
 		if (hkm_is_in(HKM_IN_TIMING))
 			return;
-		b = get_block();
+		if (has_key && !hkm_is_in(HKM_IN_EXIT))
+			b = get_block();
 	}
 	if (unlikely(!b)) {
 		add_shared(what, cycles);

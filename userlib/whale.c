@@ -419,7 +419,6 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	struct hkm_cache_config cache = {
 		.capacity = cfg->slots,
 		.order = cfg->order,
-		.whole = cfg->guard == HKM_SWITCH_ON,
 		.evict = hkm_leave_for_others,
 	};
 	int err;
@@ -430,13 +429,13 @@ int hkm_whale_open(const struct hkm_config *cfg)
 	err = hkm_source_open(cfg);
 	if (err)
 		return err;
-	err = hkm_live_open(cfg->colour == HKM_SWITCH_ON);
+	cache.whole = hkm_source_has_guards();
+	err = hkm_live_open(!cache.whole && cfg->colour == HKM_SWITCH_ON);
 	if (!err)
 		err = hkm_sites_open(cfg->sites);
-	if (!err)
-		err = hkm_pack_open(cfg->pack == HKM_SWITCH_ON);
 	if (err)
 		return err;
+	hkm_pack_open(!cache.whole && cfg->pack == HKM_SWITCH_ON);
 	write_once(&policy, cfg->policy);
 	hkm_capacity_open(cfg->capacity, cfg->limit >> HKM_SLOT_SHIFT);
 	hkm_leave_open(cfg);

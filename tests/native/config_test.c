@@ -107,6 +107,58 @@ static void guard_off(void)
 	check_int(distance(), 1);
 }
 
+/* runs that have a guard and such that have none would not go together */
+static void guard_is_for_good(void)
+{
+	struct hkm_config cfg = { .guard = HKM_SWITCH_ON };
+	char *p[5];
+
+	set_up(&cfg, "HAKMEM_GUARD", "0");
+	hkm_free(hkm_malloc(SLOT));
+	hkm_shutdown();
+	cfg.guard = HKM_SWITCH_OFF;
+	check_int(hkm_init(&cfg), 0);
+	hkm_free(hkm_malloc(4 * SLOT));
+	for (int i = 0; i < 4; i++)
+		p[i] = memset(hkm_malloc(SLOT), i, SLOT);
+	check_int(distance(), 2);
+	hkm_free(p[0]);
+	hkm_free(p[2]);
+	hkm_release_all();
+	p[4] = memset(hkm_malloc(3 * SLOT), 9, 3 * SLOT);
+	check(all_bytes(p[1], SLOT, 1) && all_bytes(p[3], SLOT, 3));
+}
+
+static void and_so_is_none(void)
+{
+	struct hkm_config cfg = { 0 };
+
+	set_up(&cfg, "HAKMEM_GUARD", "0");
+	hkm_free(hkm_malloc(SLOT));
+	hkm_shutdown();
+	cfg.guard = HKM_SWITCH_ON;
+	check_int(hkm_init(&cfg), 0);
+	check_int(distance(), 1);
+	hkm_free(hkm_malloc(3 * SLOT));
+	check_int(distance(), 1);
+}
+
+/* until there is anonymous memory it may be said */
+static void guards_after_the_device(void)
+{
+	struct hkm_config cfg = { 0 };
+
+	with_device();
+	set_up(&cfg, "HAKMEM_GUARD", "0");
+	hkm_free(hkm_malloc(SLOT));
+	check(!strcmp(stats().backend, "region"));
+	hkm_shutdown();
+	cfg.guard = HKM_SWITCH_ON;
+	check_int(hkm_init(&cfg), 0);
+	check_int(distance(), 2);
+	check(!strcmp(stats().backend, "anon"));
+}
+
 static void name_on(void)
 {
 	const struct hkm_config cfg = { .name = HKM_SWITCH_ON };
@@ -129,6 +181,9 @@ static void aligned(void)
 
 	with_device();
 	set_up(&cfg, "HAKMEM_ALIGNED", "anon");
+	hkm_memalign(4096, SLOT);
+	check(!strcmp(stats().backend, "region"));
+	check_int(hkm_init(NULL), -EALREADY);	/* which changes nothing */
 	hkm_memalign(4096, SLOT);
 	check(!strcmp(stats().backend, "region"));
 	hkm_shutdown();
@@ -211,6 +266,9 @@ static void bad_values_change_nothing(void)
 		{ .colour = HKM_SWITCH_OFF + 1 },
 		{ .guard = HKM_SWITCH_OFF + 1 },
 		{ .policy = HKM_POLICY_REGION + 1 },
+		{ .guard = HKM_SWITCH_ON, .source = HKM_SOURCE_REGION },
+		{ .guard = HKM_SWITCH_ON, .policy = HKM_POLICY_REGION },
+		{ .reserved = { [7] = 1 } },
 	};
 
 	no_device();
@@ -224,6 +282,9 @@ static const struct tap_case cases[] = {
 	CASE(colour),
 	CASE(guard_on),
 	CASE(guard_off),
+	CASE(guard_is_for_good),
+	CASE(and_so_is_none),
+	CASE(guards_after_the_device),
 	CASE(name_on),
 	CASE(name_off),
 	CASE(aligned),

@@ -375,6 +375,7 @@ WRAP(void, hkm_sys_name, (void *addr, size_t size, const char *name))
 
 WRAP(void *, hkm_sys_table, (size_t size))
 {
+	count(tables);
 	if (fake.refuse_tables && size >= fake.refuse_tables)
 		return NULL;
 	return __real_hkm_sys_table(size);

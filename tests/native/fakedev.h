@@ -48,6 +48,7 @@ struct fakedev {
 	/* instead of the real ones, if they are set */
 	uint64_t (*clock_ns)(void);
 	uint64_t (*minor_faults)(void);
+	int tables;		/* that were asked for */
 	int names;		/* given to mappings, and the last one's: */
 	const void *named;
 	size_t named_size;

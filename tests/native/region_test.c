@@ -529,6 +529,20 @@ static bool kernel_met_a_user(void)
 	return __atomic_load_n(&fake.at_handouts, __ATOMIC_RELAXED) > 0;
 }
 
+/* all from @h on, at once */
+static void evict_some(struct hint *h, const struct hint *end)
+{
+	struct hkm_place places[HINTS];
+	size_t n = 0;
+
+	for (; h < end; h++) {
+		if (h->run)
+			places[n++] = (struct hkm_place){ h->run, h->nr };
+		h->run = NULL;
+	}
+	be->ops->evict_many(be, places, n);
+}
+
 /*
  * A thread keeps its idle runs as hints, as the cache does. The kernel takes
  * their slots meanwhile and the other threads are handed them.
@@ -543,10 +557,7 @@ static void *use_hints(void *arg)
 		struct hint *h = &hints[next_random(&seed) % HINTS];
 
 		if (h->run && next_random(&seed) % 4 == 0) {
-			const struct hkm_place place = { h->run, h->nr };
-
-			be->ops->evict_many(be, &place, 1);
-			h->run = NULL;
+			evict_some(h, hints + HINTS);
 		} else if (h->run && be->ops->reuse(be, h->run, h->nr)) {
 			h->run = NULL;
 		}

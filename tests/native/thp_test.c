@@ -61,9 +61,21 @@ static void huge_pages_are_moved_if_the_program_says_so(void)
 	const struct hkm_config cfg = { .move = HKM_SWITCH_ON };
 
 	no_device();
+	setenv("HAKMEM_MOVE", "off", 1);
 	check_int(hkm_init(&cfg), 0);
 	exchange_for_the_oldest("on", "off", true);
 	check_int(fake.mremaps, 2);
+}
+
+static void they_are_not_if_the_program_says_so(void)
+{
+	const struct hkm_config cfg = { .move = HKM_SWITCH_OFF };
+
+	no_device();
+	setenv("HAKMEM_MOVE", "on", 1);
+	check_int(hkm_init(&cfg), 0);
+	exchange_for_the_oldest("on", "on", false);
+	check_int(fake.mremaps, 0);
 }
 
 static void small_pages_are_moved(void)
@@ -252,6 +264,7 @@ static const struct tap_case cases[] = {
 	CASE(huge_pages_are_exchanged_for_new_ones_if_told),
 	CASE(huge_pages_are_moved_if_told),
 	CASE(huge_pages_are_moved_if_the_program_says_so),
+	CASE(they_are_not_if_the_program_says_so),
 	CASE(small_pages_are_moved),
 	CASE(small_pages_are_not_moved_if_told),
 	CASE(moves_that_cost_more_are_not_made),

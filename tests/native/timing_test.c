@@ -3,10 +3,12 @@
  * Timing: what is counted, by which thread, and how it is told. Built a second
  * time with HAKMEM_DEBUG_TIMING=0, where nothing may be left of it.
  */
+#include <limits.h>
 #include <pthread.h>
 
 #include <hakmem.h>
 
+#include "fakedev.h"
 #include "tap.h"
 
 #define S2 HKM_WHALE_MIN
@@ -236,6 +238,47 @@ static void calls_of_late_destructors_are_counted(void)
 	check_counts(20);
 }
 
+/* to the last time that libc calls a destructor */
+static void count_last(void *arg)
+{
+	one_of_each();
+	pthread_setspecific(late_key, arg);
+}
+
+/* there are as many blocks as threads at a time, also where destructors count late */
+static void blocks_go_to_the_next_thread(void)
+{
+	pthread_t thread;
+	int tables;
+
+	set_up_ring();
+	hkm_timing_enable(1);
+	one_of_each();
+	tables = fake.tables;
+	pthread_key_create(&late_key, count_last);
+	for (int i = 0; i < 50; i++) {
+		pthread_create(&thread, NULL, i % 2 ? die_counting :
+						      count_in_thread, NULL);
+		pthread_join(thread, NULL);
+	}
+	check_int(fake.tables, tables + 1);
+	check_counts(1 + 25 * (1 + PTHREAD_DESTRUCTOR_ITERATIONS) + 25 * 5);
+}
+
+static void threads_without_memory_share_a_block(void)
+{
+	pthread_t threads[4];
+
+	set_up_ring();
+	hkm_timing_enable(1);
+	fake.refuse_tables = 1;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&threads[i], NULL, count_in_thread, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(threads[i], NULL);
+	check_counts(20);
+}
+
 static void count_in_child(void)
 {
 	check_counts(0);
@@ -364,6 +407,8 @@ static const struct tap_case cases[] = {
 	CASE(dead_and_living_threads_are_counted),
 	CASE(counts_only_grow_while_threads_count),
 	CASE(calls_of_late_destructors_are_counted),
+	CASE(blocks_go_to_the_next_thread),
+	CASE(threads_without_memory_share_a_block),
 	CASE(forked_child_starts_from_zero),
 	CASE(dump_is_a_table),
 	CASE(environment_dumps_at_exit),

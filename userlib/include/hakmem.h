@@ -195,7 +195,9 @@ enum hkm_aligned {
  * @pack: whales may share a slot; environment HAKMEM_PACK=0|1
  * @colour: whales begin at different lines of a page; environment HAKMEM_COLOUR=0|1
  * @guard: for debugging, anonymous whales with a closed slot behind each, neither
- *	packed nor coloured; HKM_SWITCH_AUTO is off; environment HAKMEM_GUARD=0|1
+ *	packed nor coloured, and no device; HKM_SWITCH_AUTO is off; looked at until
+ *	the first anonymous whale is made; environment HAKMEM_GUARD=0|1
+ * @reserved: zero; for what is to come
  *
  * The environment decides where hkm_init(NULL) is called, or nothing is.
  */
@@ -218,6 +220,7 @@ struct hkm_config {
 	enum hkm_switch pack;
 	enum hkm_switch colour;
 	enum hkm_switch guard;
+	uint64_t reserved[8];
 };
 
 #define HKM_THRESHOLD_AUTO ((size_t)-1)
@@ -225,8 +228,8 @@ struct hkm_config {
 
 /*
  * hkm_init - 0, -EINVAL for a bad @cfg, -EALREADY, -ENOMEM, or, with
- * HKM_SOURCE_REGION, why the device cannot be used (-EBUSY: whales began without
- * it, and have all addresses). A bad value in the environment is reported on stderr and its default used.
+ * HKM_SOURCE_REGION or HKM_POLICY_REGION, why the device cannot be used (-EBUSY: whales began without
+ * it, and have all addresses; -ENODEV: HAKMEM_GUARD=1 wants none). A bad value in the environment is reported on stderr and its default used.
  */
 int hkm_init(const struct hkm_config *cfg);
 
