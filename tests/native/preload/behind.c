@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * An ordinary program with another allocator preloaded behind the library. The first
- * argument says which: each knows of an address if it is one of its blocks.
+ * argument says which: each knows of an address if it is one of its blocks. With a
+ * second one the program has it linked in, so all blocks are its own.
  */
 #include <dlfcn.h>
 #include <malloc.h>
@@ -142,14 +143,37 @@ static void all(void)
 	blocks_that_change_sides();
 }
 
-static void *thread(void *arg)
+/* big ones too, and those that come from functions which it does not have */
+static void all_its_own(void)
 {
-	all();
-	return arg;
+	for (size_t size = 100; size < 100 * MIB; size *= 200) {
+		void *p[5], *v = NULL;
+
+		p[0] = malloc(size);
+		p[1] = calloc(2, size);
+		p[2] = realloc(malloc(10), size);
+		p[3] = reallocarray(malloc(2 * size), 3, size);
+		check(!posix_memalign(&v, 4096, size));
+		p[4] = v;
+		for (int i = 0; i < 5; i++) {
+			check(p[i] && is_its(p[i]));
+			check(malloc_usable_size(p[i]) >= size);
+			memset(p[i], 1, size);
+		}
+		for (int i = 0; i < 5; i++)
+			free(p[i]);
+	}
+}
+
+static void *thread(void *each)
+{
+	(*(void (**)(void))each)();
+	return NULL;
 }
 
 int main(int argc, char **argv)
 {
+	void (*each)(void) = argc > 2 ? all_its_own : all;
 	pthread_t t;
 
 	alarm(100);
@@ -160,8 +184,8 @@ int main(int argc, char **argv)
 		is_its = allocators[i].is_its;
 	}
 	check(ask);
-	all();
-	check(!pthread_create(&t, NULL, thread, NULL));
+	each();
+	check(!pthread_create(&t, NULL, thread, &each));
 	check(!pthread_join(t, NULL));
 	return 0;
 }

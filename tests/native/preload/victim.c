@@ -276,6 +276,15 @@ static void inner_free(void)
 	free(p + 4096);
 }
 
+/* for the allocator of a sanitizer, which has something to say to that */
+static void use_after_free(void)
+{
+	volatile char *p = malloc(5 * MIB);
+
+	free((void *)p);
+	p[3 * MIB] = 1;
+}
+
 static void no_whales(void)
 {
 	char *p = malloc(5 * MIB);
@@ -357,6 +366,7 @@ static const struct {
 	{ "sandboxed", sandboxed },
 	{ "double_free", double_free },
 	{ "inner_free", inner_free },
+	{ "use_after_free", use_after_free },
 	{ "no_whales", no_whales },
 #ifdef EARLY
 	{ "early", early },
