@@ -144,6 +144,9 @@ FIXTURE_SETUP(dimm)
 	ASSERT_EQ(0, arena_open(&self->a, 256));
 	ASSERT_EQ(variant->charged, self->a.setup.charged);
 	ASSERT_EQ(-1, pool_of(self->a.fd, NODE, false));
+	/* while the node has no memory: Linux 6.1 has a part of a ring on each */
+	if (hkr_by_uring())
+		hkr_ring();
 	for (i = 0; i < self->blocks.nr; i++)
 		ASSERT_EQ(0, block_set(self->blocks.nrs[i], "online_kernel"));
 	ASSERT_LE(0, pool_of(self->a.fd, NODE, false));

@@ -43,14 +43,50 @@ static long open_largest(struct arena *a, uint64_t nr_slots)
 	return hkr_setup(a->fd, nr_slots, 0, &a->setup);
 }
 
-/* every record and every word of it made, and one slot at a time handed out */
+/* the records of @nr times RECORDS slots, by a slot of each that is handed out for a moment */
+static long use_records(struct arena *a, uint64_t first, uint32_t nr)
+{
+	struct hkr_handout_req req[HKR_MAX_BATCH];
+	struct hkr_range range[HKR_MAX_BATCH];
+	struct hkr_handout get = {
+		.size = sizeof(get), .nr = nr, .reqs = (uintptr_t)req,
+	};
+	struct hkr_recycle drop = {
+		.size = sizeof(drop), .mode = DROP, .nr = nr,
+		.ranges = (uintptr_t)range,
+	};
+	long ret, dropped;
+	uint32_t i;
+
+	for (i = 0; i < nr; i++) {
+		req[i] = (struct hkr_handout_req){
+			.nr_slots = 1, .flags = AT, .node = HKR_NODE_ANY,
+			.first = first + i * RECORDS,
+		};
+		range[i] = (struct hkr_range){
+			.first = first + i * RECORDS, .nr_slots = 1,
+		};
+	}
+	ret = hkr_call(a->fd, HKR_IOC_HANDOUT, &get);
+	if (ret < 0)
+		return ret;
+	dropped = hkr_call(a->fd, HKR_IOC_RECYCLE, &drop);
+	for (i = 0; i < nr; i++)
+		if (req[i].result)
+			return req[i].result;
+	return dropped == nr ? 0 : -EIO;
+}
+
+/* every record and every word of it made */
 static long use_all_records(struct arena *a)
 {
-	uint64_t i;
 	long ret = hkr_map(a, PROT_READ | PROT_WRITE);
+	uint64_t i, left;
 
-	for (i = 0; !ret && i < a->setup.nr_slots; i += RECORDS)
-		ret = handout_at(a, i, 1, 0) ?: recycle(a, DROP, i, 1);
+	for (i = 0; !ret && i < a->setup.nr_slots; i += RECORDS * HKR_MAX_BATCH) {
+		left = (a->setup.nr_slots - i + RECORDS - 1) / RECORDS;
+		ret = use_records(a, i, left < HKR_MAX_BATCH ? left : HKR_MAX_BATCH);
+	}
 	return ret;
 }
 
@@ -83,6 +119,9 @@ static void be_greedy(struct greed *g)
 {
 	long many = env_number("HK_ARENAS", MANY), ret, i;
 
+	/* an emulated Linux 6.1 takes milliseconds to wake a worker for a command */
+	if (g->use && hkr_by_uring())
+		many /= 20;
 	g->nr = g->more = g->odd = g->end = 0;
 	for (i = 0; i < many && (!g->end || g->go_on); i++) {
 		ret = want_another(g);

@@ -36,13 +36,18 @@ static inline bool hkr_is_ioctl_only(unsigned int cmd)
 	       cmd == HKR_IOC_TRIM || cmd == HKR_IOC_STATS;
 }
 
-static inline bool hkr_goes_by_uring(unsigned int cmd)
+static inline bool hkr_by_uring(void)
 {
 	static int by_uring = -1;
 
 	if (by_uring < 0)
 		by_uring = !!getenv("HKR_BY_URING");
-	return by_uring && !hkr_is_ioctl_only(cmd);
+	return by_uring;
+}
+
+static inline bool hkr_goes_by_uring(unsigned int cmd)
+{
+	return hkr_by_uring() && !hkr_is_ioctl_only(cmd);
 }
 
 static inline __attribute__((noreturn)) void
