@@ -191,19 +191,20 @@ static always_inline bool suits(const struct wanted *want, uint64_t word)
 static always_inline bool get_at_home(size_t home, const struct wanted *want,
 				      struct hkm_run *run)
 {
-	size_t best = MAX_ENTRIES;
+	const struct hkm_cache_line *line = &hkm_tables.lines[home / LINE];
+	size_t best = LINE;
 	uint64_t word = 0;
 
-	for (size_t i = home; i < home + LINE; i++) {
-		uint64_t w = read_once(word_at(i));
+	for (size_t i = 0; i < LINE; i++) {
+		uint64_t w = read_once(&line->words[i]);
 
 		if (nr_of(w) == want->nr && suits(want, w) &&
-		    (best == MAX_ENTRIES || is_better(i, best))) {
+		    (best == LINE || is_better(home + i, home + best))) {
 			best = i;
 			word = w;
 		}
 	}
-	return best < MAX_ENTRIES && take(best, word, want->nr, run);
+	return best < LINE && take(home + best, word, want->nr, run);
 }
 
 /* The smallest run that will do; among equals as the order says. */

@@ -8,12 +8,9 @@
  *	hkm_setup_lock		set-up and shutdown of the ring and the heap
  *	  registry (lock.c)	the list of leaf locks
  *	    leaf locks		ring, anonymous window, joining of cached runs,
- *				timing, dropping of the device's runs, rating
- *				of thresholds; never two at a time, and no
- *				system call under one, but under dropping,
- *				where the kernel has a lock of its own for
- *				what is called, and under the last, which
- *				malloc() and free() only try
+ *				timing, rating of thresholds; never two at a
+ *				time, and no system call under one, but under
+ *				the last, which malloc() and free() only try
  *
  * fork() takes all of them in this order, so that the child inherits tables
  * that no other thread was in the middle of changing. From then until it lets go

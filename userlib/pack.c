@@ -48,7 +48,8 @@ static unsigned int announcements;
 
 void hkm_pack_open(bool on)
 {
-	halves_of = hkm_tables_halves();
+	if (!halves_of)
+		halves_of = hkm_tables_halves();
 	/* Release: pairs with the acquire in hkm_pack_half(). */
 	store_release(&hkm_pack_is_on, on);
 }

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 
-#include "lock.h"
 #include "region.h"
 #include "sys.h"
 
@@ -75,18 +74,6 @@ int hkm_region_commit_many(struct hkm_backend *be, size_t nr_slots,
 
 /* ---- giving back --------------------------------------------------------------- */
 
-/*
- * From the claim of the first slot to the end of the call: a child that was forked in
- * between would have slots that are in use and nobody's. There is nothing in here that
- * waits for somebody who forks.
- */
-static struct hkm_lock dropping;
-
-__attribute__((constructor)) static void register_dropping(void)
-{
-	hkm_lock_register(&dropping);
-}
-
 /* As ENTRIES; a free() may be on the way here. */
 #define DROPS 64
 
@@ -147,6 +134,11 @@ static void claim_and_drop(struct drops *d, size_t first, size_t nr)
 	}
 }
 
+/*
+ * A child that another thread forks between the claim and the end of the call has what
+ * was claimed as busy and nobody's, until it ends. A lock that fork() takes would mend
+ * that, and be held across a call, by whom somebody else's handler may wait for.
+ */
 void hkm_region_evict_many(struct hkm_backend *be,
 			   const struct hkm_place *places, size_t n)
 {
@@ -156,10 +148,8 @@ void hkm_region_evict_many(struct hkm_backend *be,
 	d.nr = 0;
 	if (!hkm_region_owned(d.r))
 		return;
-	hkm_lock(&dropping);
 	for (size_t i = 0; i < n; i++)
 		claim_and_drop(&d, hkm_region_slot(d.r, places[i].run),
 			       places[i].nr_slots);
 	drop_now(&d);
-	hkm_unlock(&dropping);
 }

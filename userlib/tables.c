@@ -7,8 +7,10 @@
  * such that what the first thread and the first whales need of them is in two pages:
  *
  *   lanes, and the cache's lines    variables. Lanes are given from the last one on,
- *                                   and the lines begin behind that, in the middle of
- *                                   a page
+ *                                   and the lines begin behind that, in the same 256
+ *                                   bytes. (Alignment to a page would be all
+ *                                   variables', and take them out of the page that
+ *                                   they have with what the linker initializes.)
  *   numbers of live whales, the     one mapping, since its size is the window's. The
  *   anonymous source, halves        numbers lie in it from the last slot's to the
  *                                   first's, and the source begins behind that
@@ -19,7 +21,7 @@
 #include "tables.h"
 
 struct hkm_tables hkm_tables behind_all("hkm_tables")
-	__attribute__((aligned(4096)));
+	__attribute__((aligned(256)));
 
 uint32_t *hkm_tables_live;
 

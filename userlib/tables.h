@@ -27,7 +27,7 @@ struct hkm_cache_line {
 } __attribute__((aligned(128)));
 
 extern struct hkm_tables {
-	char unused[2048];
+	char unused[128];
 	struct hkm_lane lanes[HKM_NR_LANES];
 	struct hkm_cache_line lines[HKM_NR_LINES];
 } hkm_tables;

@@ -166,15 +166,16 @@ static cold void add_shared(enum hkm_timed what, uint64_t cycles)
 
 void hkm_timing_add(enum hkm_timed what, uint64_t cycles)
 {
+	bool is_ready = load_acquire(&has_key);
 	struct block *b = NULL;
 
-	if (likely(load_acquire(&has_key)))
+	if (likely(is_ready))
 		b = pthread_getspecific(my_block);
 	if (unlikely(!b)) {
 		/* To get memory for a block is a call, too, and not the program's. */
 		if (hkm_is_in(HKM_IN_TIMING))
 			return;
-		if (has_key && !hkm_is_in(HKM_IN_EXIT))
+		if (is_ready && !hkm_is_in(HKM_IN_EXIT))
 			b = get_block();
 	}
 	if (unlikely(!b)) {
