@@ -95,7 +95,7 @@ static int recycle(struct hkm_region *r, unsigned int mode, size_t first, size_t
 
 /*
  * BUSY -> IDLE, keeping the generation. Release: pairs with the acquire of
- * claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
+ * hkm_region_claim_slot() and of the kernel's compare-and-swap to RECLAIM; the owner's
  * last access to the slot comes before anybody else's first.
  */
 static inline void set_idle(uint64_t *word, uint64_t epoch)

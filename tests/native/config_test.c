@@ -24,25 +24,6 @@ static void check_packed(bool packed)
 	hkm_shutdown();
 }
 
-static void pack(void)
-{
-	struct hkm_config cfg = { 0 };
-
-	set_up(&cfg, "HAKMEM_PACK", "0");
-	check_packed(false);
-	set_up(&cfg, "HAKMEM_PACK", "1");
-	check_packed(true);
-	cfg.pack = HKM_SWITCH_OFF;
-	set_up(&cfg, "HAKMEM_PACK", "1");
-	check_packed(false);
-	cfg.pack = HKM_SWITCH_ON;
-	set_up(&cfg, "HAKMEM_PACK", "0");
-	check_packed(true);
-	cfg.pack = HKM_SWITCH_AUTO;
-	set_up(&cfg, "HAKMEM_PACK", "0");
-	check_packed(true);
-}
-
 static void check_coloured(bool coloured)
 {
 	size_t sum = 0;
@@ -58,23 +39,37 @@ static void check_coloured(bool coloured)
 	hkm_shutdown();
 }
 
+/* @set is a field of @cfg, @var its variable; on is the default */
+static void check_switch(struct hkm_config *cfg, enum hkm_switch *set,
+			 const char *var, void (*check_it)(bool on))
+{
+	static const struct { enum hkm_switch said; const char *value; bool on; } as[] = {
+		{ HKM_SWITCH_DEFAULT, "0", false },
+		{ HKM_SWITCH_DEFAULT, "1", true },
+		{ HKM_SWITCH_OFF, "1", false },
+		{ HKM_SWITCH_ON, "0", true },
+		{ HKM_SWITCH_AUTO, "0", true },
+	};
+
+	for (size_t i = 0; i < sizeof(as) / sizeof(as[0]); i++) {
+		*set = as[i].said;
+		set_up(cfg, var, as[i].value);
+		check_it(as[i].on);
+	}
+}
+
+static void pack(void)
+{
+	struct hkm_config cfg = { 0 };
+
+	check_switch(&cfg, &cfg.pack, "HAKMEM_PACK", check_packed);
+}
+
 static void colour(void)
 {
 	struct hkm_config cfg = { 0 };
 
-	set_up(&cfg, "HAKMEM_COLOUR", "0");
-	check_coloured(false);
-	set_up(&cfg, "HAKMEM_COLOUR", "1");
-	check_coloured(true);
-	cfg.colour = HKM_SWITCH_OFF;
-	set_up(&cfg, "HAKMEM_COLOUR", "1");
-	check_coloured(false);
-	cfg.colour = HKM_SWITCH_ON;
-	set_up(&cfg, "HAKMEM_COLOUR", "0");
-	check_coloured(true);
-	cfg.colour = HKM_SWITCH_AUTO;
-	set_up(&cfg, "HAKMEM_COLOUR", "0");
-	check_coloured(true);
+	check_switch(&cfg, &cfg.colour, "HAKMEM_COLOUR", check_coloured);
 }
 
 /* slots from the first whale to the next */
